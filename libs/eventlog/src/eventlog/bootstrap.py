@@ -1,0 +1,153 @@
+"""Creates the streams and consumers, with operator rights. Services declare nothing.
+
+Idempotent: what exists is brought up to date where JetStream allows it. Nothing is ever purged or deleted.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from nats.aio.client import Client
+
+from eventlog import subjects
+from eventlog.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, api
+from eventlog.log import EVENT_BYTES_MAX
+
+log = structlog.get_logger()
+
+SECOND = 1_000_000_000  # JetStream counts nanoseconds
+DAY = 86_400 * SECOND
+
+
+def streams(*, replicas: int, events_bytes_max: int) -> list[dict[str, Any]]:
+    """The configuration of every stream, as JetStream's API takes it."""
+    common = {"storage": "file", "num_replicas": replicas}
+    return [
+        {
+            "name": subjects.EVENTS,
+            "subjects": [subjects.ALL_EVENTS],
+            "retention": "limits",
+            "discard": "new",  # a full disk refuses, never drops
+            "max_bytes": events_bytes_max,
+            "max_age": 0,
+            "max_msg_size": EVENT_BYTES_MAX + 8 * 1024,  # headers count
+            "deny_delete": True,
+            "deny_purge": True,
+            "allow_direct": True,
+            "duplicate_window": 600 * SECOND,
+            **common,
+        },
+        {
+            "name": subjects.WORK,
+            "subjects": ["factory.work.>"],
+            "retention": "workqueue",
+            "discard": "new",
+            "discard_new_per_subject": True,
+            "max_msgs_per_subject": 1,  # at most one open item per request
+            "max_msg_size": EVENT_BYTES_MAX + 8 * 1024,
+            **common,
+        },
+        {
+            "name": subjects.INTAKE,
+            "subjects": ["factory.submit.*"],
+            "retention": "workqueue",
+            "discard": "new",
+            "max_bytes": 256 * 1024 * 1024,
+            "max_msg_size": 512 * 1024,
+            **common,
+        },
+        {
+            "name": subjects.TIMERS,
+            "subjects": ["factory.timer.sched.>", "factory.timer.fire.>"],
+            "retention": "limits",
+            "max_msgs_per_subject": 1,
+            "max_age": 60 * DAY,
+            "allow_msg_schedules": True,
+            **common,
+        },
+        {
+            "name": subjects.DLQ,
+            "subjects": ["factory.dlq.>"],
+            "retention": "limits",
+            "max_bytes": 256 * 1024 * 1024,
+            "discard": "old",
+            **common,
+        },
+    ]
+
+
+def consumers(lanes: Sequence[str], *, ack_wait_s: float, slots: Mapping[str, int]) -> list[tuple[str, dict[str, Any]]]:
+    """Every durable consumer: the conductor's three, and one per working lane."""
+
+    def durable(name: str, subject: str, ack_pending: int, **more: Any) -> dict[str, Any]:
+        return {
+            "durable_name": name,
+            "filter_subject": subject,
+            "ack_policy": "explicit",
+            "ack_wait": int(ack_wait_s * SECOND),
+            "max_deliver": -1,  # a healthy item must survive any number of kills
+            "max_ack_pending": ack_pending,
+            "deliver_policy": "all",
+            **more,
+        }
+
+    working = [
+        (subjects.WORK, durable(lane, f"factory.work.{lane}.>", slots.get(lane, DEFAULT_SLOTS))) for lane in lanes
+    ]
+    return [
+        (subjects.EVENTS, durable("conductor", subjects.ALL_EVENTS, 1024)),
+        (subjects.INTAKE, durable("conductor", "factory.submit.*", 256)),
+        (subjects.TIMERS, durable("conductor", "factory.timer.fire.>", 256)),
+        *working,
+    ]
+
+
+DEFAULT_SLOTS = 8
+
+
+async def bootstrap(
+    nc: Client,
+    *,
+    lanes: Sequence[str],
+    replicas: int = 1,
+    events_bytes_max: int = 50 * 1024**3,
+    ack_wait_s: float = 60,
+    slots: Mapping[str, int] | None = None,
+) -> None:
+    """Brings streams and consumers to the state that services expect. `lanes`: the working services' lanes."""
+    for stream in streams(replicas=replicas, events_bytes_max=events_bytes_max):
+        await _ensure(nc, "STREAM", stream["name"], stream)
+    for stream_name, consumer in consumers(lanes, ack_wait_s=ack_wait_s, slots=slots or {}):
+        await _ensure_consumer(nc, stream_name, consumer)
+
+
+async def _ensure(nc: Client, kind: str, name: str, wanted: Mapping[str, Any]) -> None:
+    try:
+        found = (await api(nc, f"{kind}.INFO.{name}"))["config"]
+    except ApiError as error:
+        if error.code != STREAM_NOT_FOUND:
+            raise
+        await api(nc, f"{kind}.CREATE.{name}", wanted)
+        log.info("bootstrap.created", kind=kind.lower(), name=name)
+        return
+    differing = {key: value for key, value in wanted.items() if found.get(key, _zero(value)) != value}
+    if differing:
+        await api(nc, f"{kind}.UPDATE.{name}", {**found, **differing})
+        log.info("bootstrap.updated", kind=kind.lower(), name=name, fields=sorted(differing))
+
+
+async def _ensure_consumer(nc: Client, stream: str, wanted: Mapping[str, Any]) -> None:
+    name = wanted["durable_name"]
+    try:
+        found = (await api(nc, f"CONSUMER.INFO.{stream}.{name}"))["config"]
+        if all(found.get(key, _zero(value)) == value for key, value in wanted.items()):
+            return
+    except ApiError as error:
+        if error.code != CONSUMER_NOT_FOUND:
+            raise
+    await api(nc, f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": wanted})
+
+
+def _zero(value: object) -> object:
+    """What JetStream leaves out of an answer."""
+    return type(value)() if isinstance(value, (bool, int, str)) else None

@@ -1,0 +1,218 @@
+"""Append facts to one's own lane, read an id's past, follow the whole stream.
+
+An append knows its own event: it mints one id and keeps it over its retries, and when the server says "wrong last
+sequence" or nothing at all, it reads the lane and looks for that id before it believes that somebody was faster.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+
+import nats.errors
+import structlog
+from factory.event.v1 import AnyFact, Event
+from google.protobuf.timestamp_pb2 import Timestamp
+from nats.aio.client import Client
+from nats.js.errors import APIError
+from ulid import ULID
+
+from eventlog import subjects
+from eventlog.facts import fact_name, facts_of, to_fact
+from eventlog.jetstream import WRONG_LAST_SEQUENCE, ReadFailed, direct_batch, leader_last, leader_next
+from eventlog.past import Past, Recorded, Tip
+
+log = structlog.get_logger()
+
+APPEND_TIMEOUT_S = 2.0
+APPEND_ATTEMPTS_MAX = 30
+READ_ATTEMPTS_MAX = 40
+READ_PAUSE_S = 0.025
+REPORT_ATTEMPTS_MAX = 20
+EVENT_BYTES_MAX = 256 * 1024
+IDLE_POLL_S = 1.0
+
+
+class Conflict(Exception):
+    """Somebody else has appended to the lane since it was read."""
+
+
+class Stale(Exception):
+    """The log could not be read up to a sequence that is known to exist. Ask again later."""
+
+
+class LogUnavailable(Exception):
+    """The log did not take an event, and does not hold it."""
+
+
+class EventTooLarge(ValueError):
+    """An event is larger than the log takes; large things belong in artifacts."""
+
+
+class EventLog:
+    """The log as one service sees it: it appends to its own lanes and reads all."""
+
+    def __init__(self, nc: Client, *, org: str, service: str, now: Callable[[], datetime] | None = None) -> None:
+        self._nc = nc
+        self._js = nc.jetstream(timeout=APPEND_TIMEOUT_S)
+        self._now = now or (lambda: datetime.now(UTC))
+        self.org = org
+        self.service = service
+
+    async def append(
+        self, id: str, facts: Sequence[AnyFact], *, after: Tip, cause: Event | None = None, read_to: int = 0
+    ) -> Recorded:
+        """Appends one event that holds all `facts` behind `after`, the tip of the own lane.
+
+        Raises Conflict if the lane has grown since, EventTooLarge, or LogUnavailable when the server does not answer.
+        """
+        event = self._event(id, facts, after, cause, read_to)
+        raw = event.SerializeToString(deterministic=True)
+        if len(raw) > EVENT_BYTES_MAX:
+            raise EventTooLarge(f"{len(raw)} bytes of facts about {id!r}; the log takes {EVENT_BYTES_MAX}")
+        subject = subjects.lane(self.service, self.org, id)
+        headers = _headers(event, after)
+        for attempt in range(APPEND_ATTEMPTS_MAX):
+            try:
+                ack = await self._js.publish(subject, raw, headers=headers, timeout=APPEND_TIMEOUT_S)
+                return Recorded(event, ack.seq, raw)
+            except APIError as error:
+                if error.err_code != WRONG_LAST_SEQUENCE and error.code != 503:
+                    raise
+                refused = error.err_code == WRONG_LAST_SEQUENCE
+            except (nats.errors.Error, TimeoutError) as error:
+                log.warning("append.unanswered", id=id, attempt=attempt, error=repr(error))
+                refused = False
+            try:
+                if stored := await self._find(subject, after, event.event_id):
+                    return stored
+                if refused:
+                    raise Conflict(f"{id!r}: the lane of {self.service!r} is past version {after.version}")
+            except nats.errors.Error as error:
+                log.warning("append.not_found_out", id=id, attempt=attempt, error=repr(error))
+            await asyncio.sleep(min(0.05 * 2**attempt, 1.0))
+        raise LogUnavailable(f"no answer to an append about {id!r} after {APPEND_ATTEMPTS_MAX} tries")
+
+    async def report(self, id: str, facts: Sequence[AnyFact], *, cause: Event | None = None) -> Recorded:
+        """Appends facts that are true whatever else the own lane says, behind whatever it ends with."""
+        for _ in range(REPORT_ATTEMPTS_MAX):
+            last = await leader_last(self._nc, subjects.EVENTS, subjects.lane(self.service, self.org, id))
+            try:
+                return await self.append(id, facts, after=last.tip if last else Tip(), cause=cause)
+            except Conflict:
+                continue
+        raise LogUnavailable(f"the lane of {self.service!r} about {id!r} did not stand still for an append")
+
+    async def read(self, id: str, *, at_least: int = 0, known: Past | None = None) -> Past:
+        """The past of one id, over all lanes, in stream order; it holds the sequence `at_least`, else Stale is raised.
+
+        `known` is what an earlier read returned: only what is newer is fetched.
+        """
+        past = known or Past()
+        subject = subjects.every_lane(self.org, id)
+        failure: ReadFailed | None = None
+        for attempt in range(READ_ATTEMPTS_MAX):
+            try:
+                past = await self._read_newer(subject, past)
+            except ReadFailed as error:
+                failure = error
+            else:
+                if past.read_to >= at_least:
+                    return past
+            await asyncio.sleep(READ_PAUSE_S * min(attempt + 1, 10))
+        raise Stale(f"{id!r} was read up to sequence {past.read_to}, not {at_least}") from failure
+
+    async def last_own(self, id: str) -> int:
+        """The stream sequence of the own lane's last event, asked of the leader; 0 for an empty lane."""
+        last = await leader_last(self._nc, subjects.EVENTS, subjects.lane(self.service, self.org, id))
+        return last.sequence if last else 0
+
+    async def follow(self, *, after: int, batch: int = 500, subject: str = "") -> AsyncIterator[tuple[Recorded, ...]]:
+        """Every event after a sequence, in order, in batches, and then as they come; an empty batch when idle.
+
+        Stateless: it reads from the position it is given, so no consumer can be ahead of a checkpoint.
+        """
+        subject = subject or subjects.ALL_EVENTS
+        nudged = asyncio.Event()
+
+        async def nudge(_: object) -> None:
+            nudged.set()
+
+        subscription = await self._nc.subscribe(subject, cb=nudge)
+        try:
+            while True:
+                nudged.clear()
+                try:
+                    found = await direct_batch(self._nc, subjects.EVENTS, subject, start=after + 1, batch=batch)
+                except ReadFailed as error:
+                    log.warning("follow.unanswered", after=after, error=str(error))
+                    continue
+                if found.messages:
+                    after = found.messages[-1].sequence
+                yield found.messages
+                if not found.pending:
+                    await _wait(nudged, IDLE_POLL_S)
+        finally:
+            await subscription.unsubscribe()
+
+    async def _read_newer(self, subject: str, past: Past) -> Past:
+        while True:
+            found = await direct_batch(self._nc, subjects.EVENTS, subject, start=past.read_to + 1)
+            past = past + found.messages
+            if not found.pending:
+                return past
+
+    async def _find(self, subject: str, after: Tip, event_id: str) -> Recorded | None:
+        """The event with this id, if the lane holds it behind `after`."""
+        start = after.sequence + 1
+        while True:
+            stored = await leader_next(self._nc, subjects.EVENTS, subject, start=start)
+            if stored is None or stored.event.event_id == event_id:
+                return stored
+            start = stored.sequence + 1
+
+    def _event(self, id: str, facts: Sequence[AnyFact], after: Tip, cause: Event | None, read_to: int) -> Event:
+        if not facts:
+            raise ValueError(f"an event about {id!r} without facts says nothing")
+        moment = Timestamp()
+        moment.FromDatetime(self._now())
+        return Event(
+            event_id=str(ULID()),
+            org=self.org,
+            id=id,
+            version=after.version + 1,
+            correlation_id=cause.correlation_id if cause else id,
+            causation_id=cause.event_id if cause else "",
+            occurred_at=moment,
+            producer=self.service,
+            prev_hash=after.hash,
+            read_to=read_to,
+            facts=[to_fact(fact) for fact in facts],
+        )
+
+
+def _headers(event: Event, after: Tip) -> dict[str, str]:
+    """OCC and de-duplication, and the envelope once more as CloudEvents attributes for readers that know no protobuf."""
+    names = [fact_name(fact) for fact in facts_of(event) if fact is not None]
+    trace = hashlib.sha256(event.correlation_id.encode()).hexdigest()
+    return {
+        "Nats-Expected-Last-Subject-Sequence": str(after.sequence),
+        "Nats-Msg-Id": event.event_id,
+        "ce-specversion": "1.0",
+        "ce-id": event.event_id,
+        "ce-source": f"/{event.org}/{event.producer}",
+        "ce-type": names[-1],
+        "ce-subject": event.id,
+        "ce-time": event.occurred_at.ToJsonString(),
+        "ce-datacontenttype": "application/protobuf",
+        "ce-facts": ",".join(names),
+        "traceparent": f"00-{trace[:32]}-{event.event_id[-16:].encode().hex()[:16]}-01",
+    }
+
+
+async def _wait(nudged: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await nudged.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,67 @@
+"""What has been read of one id: its events of all lanes, in the order of the stream."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from factory.event.v1 import AnyFact, Event
+
+from eventlog.facts import facts_of
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The end of a lane: what an append must follow. The default is an empty lane."""
+
+    version: int = 0
+    sequence: int = 0
+    hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event as the stream holds it."""
+
+    event: Event
+    sequence: int
+    raw: bytes
+
+    @property
+    def facts(self) -> list[AnyFact | None]:
+        return facts_of(self.event)
+
+    @property
+    def tip(self) -> Tip:
+        return Tip(self.event.version, self.sequence, hashlib.sha256(self.raw).digest())
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """All that the log said of one id when it was read, up to stream sequence `read_to`."""
+
+    events: tuple[Recorded, ...] = ()
+    read_to: int = 0
+
+    def lane(self, service: str) -> tuple[Recorded, ...]:
+        return tuple(recorded for recorded in self.events if recorded.event.producer == service)
+
+    def tip(self, service: str) -> Tip:
+        for recorded in reversed(self.events):
+            if recorded.event.producer == service:
+                return recorded.tip
+        return Tip()
+
+    def facts(self) -> Iterator[AnyFact]:
+        """Every known fact, in stream order."""
+        for recorded in self.events:
+            yield from (fact for fact in recorded.facts if fact is not None)
+
+    def __add__(self, newer: tuple[Recorded, ...]) -> "Past":
+        if not newer:
+            return self
+        return Past(self.events + newer, newer[-1].sequence)
+
+
+def recorded(raw: bytes, sequence: int) -> Recorded:
+    """Reads a stored event; raises `google.protobuf.message.DecodeError` for bytes that are none."""
+    return Recorded(Event.FromString(raw), sequence, raw)
