@@ -25,7 +25,6 @@ from factory.task.v1 import (
 
 from policy.standing import CONDUCTOR, Standing, evolve
 
-
 BEGINNING = Standing()
 
 
