@@ -20,6 +20,7 @@ _UNFINISHED = ".unfinished"
 class DirectoryArtifacts:
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._durable_directories: set[Path] = set()
 
     async def put(self, data: bytes) -> ArtifactRef:
         return await asyncio.to_thread(self._put, data)
@@ -43,12 +44,23 @@ class DirectoryArtifacts:
     def _put(self, data: bytes) -> ArtifactRef:
         ref = ref_for(data)
         path = self._path(ref.digest)
-        _make_durable_directory(path.parent)
+        self._make_durable(path.parent)
         if not self._holds(ref.digest):
             self._write(path, data)
-        # Also when it was there already: another put may have renamed it a moment ago and not yet fsynced the directory.
+        # Also when it was there already: another put may have renamed it just now, its directory not yet fsynced.
         _sync_directory(path.parent)
         return ref
+
+    def _make_durable(self, directory: Path) -> None:
+        """The directory and those above it up to the root are entered on disk before anything is put in them."""
+        if directory in self._durable_directories:
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        for inner in (directory, *directory.parents):
+            _sync_directory(inner.parent)
+            if inner == self._root:
+                break
+        self._durable_directories.add(directory)
 
     def _holds(self, digest: str) -> bool:
         """Whether the intact bytes are there; damaged ones are replaced by the next put."""
@@ -95,15 +107,6 @@ class DirectoryArtifacts:
 
     def _sorted_digests(self) -> list[str]:
         return sorted(path.name for path in self._root.glob("[0-9a-f][0-9a-f]/*") if is_digest(path.name))
-
-
-def _make_durable_directory(directory: Path) -> None:
-    """Create it and its parents, each entered in its parent on disk before anything is put in it."""
-    if directory.is_dir():
-        return
-    _make_durable_directory(directory.parent)
-    directory.mkdir(exist_ok=True)
-    _sync_directory(directory.parent)
 
 
 def _sync_directory(directory: Path) -> None:
