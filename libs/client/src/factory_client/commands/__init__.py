@@ -1,0 +1,1 @@
+"""The commands of `factory` that talk to a running one. One module per subject."""

@@ -1,0 +1,193 @@
+"""Commands about tasks that are there already. They ask and show; submitting is another module's."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from factory.audit.v1 import TaskReportResponse, TaskRow
+from factory.task.v1 import TASK_STATE_COMPLETED, Task
+from policy.report import render_tree
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from factory_client.as_json import as_json
+from factory_client.drawing import console
+from factory_client.factory import Factory
+from factory_client.following import Followed, follow, follow_as_json
+from factory_client.plain import one_line
+from factory_client.session import FAILED, DataOption, JsonOption, TaskArgument, emit, fail, resolve, talk
+from factory_client.waiting import why_sentences
+from factory_client.words import age_text, money, scope_word, state_word, type_word
+
+
+def watch(task: TaskArgument, as_json_lines: JsonOption = False, data: DataOption = None) -> None:
+    """Show a task's progress as it happens, until it ends.
+
+    Ctrl-C leaves the task running; watch it again at any time. Exit code 1 when the task fails.
+    With --json each line is one event: sequence, occurred_at, producer, facts, task.
+
+    Examples:
+      factory watch 01kb2x7mz4e9
+      factory watch 01kb2x7mz4e9 --json | jq -r '.facts[].summary'
+    """
+
+    async def conversation(factory: Factory) -> Followed:
+        whole = await resolve(factory, task)
+        if as_json_lines:
+            return await follow_as_json(factory, whole, emit)
+        return await follow(factory, whole, console())
+
+    followed = talk(data, conversation, task)
+    end_of(followed.task, quiet=as_json_lines)
+
+
+def end_of(task: Task, quiet: bool = False) -> None:
+    """Says how a watched task has ended, and ends with the exit code for it."""
+    if task.state == TASK_STATE_COMPLETED:
+        if not quiet:
+            typer.echo(f"\npull request: {one_line(task.pull_request_url)}\nreport: factory report {task.task_id}")
+        return
+    if quiet:
+        raise typer.Exit(FAILED)
+    fail(f"{task.task_id} {state_word(task.state)}: {task.reason or 'no reason given'}", FAILED)
+
+
+def tasks(
+    project: Annotated[str, typer.Option(help="Only this project's.", show_default=False)] = "",
+    state: Annotated[
+        str, typer.Option(help="Only in this state: running, awaiting_review, …", show_default=False)
+    ] = "",
+    search: Annotated[str, typer.Option(help="Words in the title.", show_default=False)] = "",
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=5000)] = 50,
+    as_json_lines: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """List tasks, newest first, with their tokens and cost.
+
+    Examples:
+      factory tasks
+      factory tasks --state awaiting_review
+      factory tasks --search jwt --json | jq -r '.tasks[].task_id'
+    """
+    rows = talk(data, lambda factory: factory.tasks(project, state, search, limit))
+    if as_json_lines:
+        emit({"tasks": [as_json(row) for row in rows]})
+    elif rows:
+        console().print(_task_table(rows))
+    else:
+        typer.echo("no tasks; submit one with: factory submit 'Title' --repo .")
+
+
+def _task_table(rows: list[TaskRow]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("task", no_wrap=True)
+    table.add_column("title", overflow="ellipsis", no_wrap=True, min_width=20)
+    table.add_column("type")
+    table.add_column("state")
+    table.add_column("tokens", justify="right")
+    table.add_column("cost", justify="right")
+    table.add_column("age", justify="right", no_wrap=True)
+    now = datetime.now(UTC)
+    for row in rows:
+        kind = " · ".join(part for part in (type_word(row.type), scope_word(row.scope)) if part)
+        table.add_row(
+            row.task_id,
+            one_line(row.title),
+            kind,
+            Text(state_word(row.state)),
+            f"{row.amount.tokens:,}",
+            money(row.amount.cost_pico_usd),
+            age_text(row.submitted_at, now),
+        )
+    return table
+
+
+def report(
+    task: TaskArgument,
+    long: Annotated[bool, typer.Option("--long", help="With cost, time and reason beside each line.")] = False,
+    as_json_lines: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Show which model used how many tokens for what.
+
+    Examples:
+      factory report 01kb2x7mz4e9
+      factory report 01kb2x7mz4e9 --long
+      factory report 01kb2x7mz4e9 --json | jq .total.tokens
+    """
+
+    async def conversation(factory: Factory) -> TaskReportResponse:
+        return await factory.report(await resolve(factory, task))
+
+    answer = talk(data, conversation)
+    if as_json_lines:
+        emit(as_json(answer))
+    else:
+        typer.echo(render_tree(answer, long=long))
+
+
+def why(task: TaskArgument, as_json_lines: JsonOption = False, data: DataOption = None) -> None:
+    """Say whose turn it is, since when, what happened last, and what happens next.
+
+    Examples:
+      factory why 01kb2x7mz4e9
+      factory why 01kb2x7mz4e9 --json | jq -r .waiting_for
+    """
+
+    async def conversation(factory: Factory) -> Task:
+        return await factory.get(await resolve(factory, task))
+
+    found = talk(data, conversation)
+    if as_json_lines:
+        emit(as_json(found))
+        return
+    for sentence in why_sentences(found, datetime.now(UTC)):
+        typer.echo(one_line(sentence))
+
+
+def cancel(task: TaskArgument, as_json_lines: JsonOption = False, data: DataOption = None) -> None:
+    """End a task; what it has cost so far stays in the ledger.
+
+    Examples:
+      factory cancel 01kb2x7mz4e9
+    """
+
+    async def conversation(factory: Factory) -> str:
+        whole = await resolve(factory, task)
+        await factory.cancel(whole)
+        return whole
+
+    whole = talk(data, conversation)
+    if as_json_lines:
+        emit({"task_id": whole, "cancelled": True})
+    else:
+        typer.echo(f"{whole} is cancelled")
+
+
+def erase(
+    task: TaskArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json_lines: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Erase the prompts, answers, changes and texts of a task that has ended.
+
+    Its facts, costs and proofs stay: the ledger never forgets what was spent.
+
+    Examples:
+      factory erase 01kb2x7mz4e9
+      factory erase 01kb2x7mz4e9 --yes --json
+    """
+    if not (yes or as_json_lines) and not typer.confirm(f"Erase the texts of {task}? This cannot be undone."):
+        raise typer.Exit(FAILED)
+
+    async def conversation(factory: Factory) -> tuple[str, int]:
+        whole = await resolve(factory, task)
+        return whole, await factory.erase(whole)
+
+    whole, erased = talk(data, conversation)
+    if as_json_lines:
+        emit({"task_id": whole, "erased": erased})
+    else:
+        typer.echo(f"{erased} texts of {whole} are erased; its facts and its ledger lines stay")

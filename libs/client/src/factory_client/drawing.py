@@ -1,0 +1,142 @@
+"""How things look in a terminal: progress, plans, changes, tables. Draws values; asks nobody anything."""
+
+from collections.abc import Callable, Iterable
+from time import time
+
+from factory.artifact.v1 import SEVERITY_BLOCKING, SEVERITY_WARNING, Finding
+from factory.gate.v1 import GATE_VERDICT_BLOCK, GATE_VERDICT_PASS, GateVerdict
+from factory.review.v1 import GetChangeResponse
+from factory.task.v1 import PlannedPhase
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.spinner import Spinner
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from factory_client.plain import one_line, plain
+from factory_client.progress import HUMAN, Progress, Stage, Step
+from factory_client.words import phase_word, plural, seconds_text, severity_word, verdict_word
+
+MARKS = {
+    Stage.PLANNED: Text("·", "dim"),
+    Stage.DONE: Text("✓", "green"),
+    Stage.FAILED: Text("✗", "red"),
+}
+DIGEST_SHOWN = 12
+SEVERITY_STYLES = {SEVERITY_BLOCKING: "bold red", SEVERITY_WARNING: "yellow"}
+VERDICT_STYLES: dict[GateVerdict, str] = {GATE_VERDICT_PASS: "green", GATE_VERDICT_BLOCK: "bold red"}
+# Wide enough for tables where nobody knows the width: a pipe, a log file.
+WIDTH_UNKNOWN = 160
+
+
+def console(stderr: bool = False) -> Console:
+    """A console on stdout or stderr; wide where it is no terminal, so that nothing is cut in a pipe."""
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = WIDTH_UNKNOWN
+    return made
+
+
+class ProgressDrawing:
+    """The steps of a task as a table that counts the seconds of what runs; Rich draws it several times a second."""
+
+    def __init__(self, clock: Callable[[], float] = time, skip: int = 0) -> None:
+        self.progress = Progress()
+        self._clock = clock
+        # Steps that were drawn before and stay where they are on the screen.
+        self._skip = skip
+        # One spinner for the whole life of the drawing, else it would begin its turn with every redraw.
+        self._spinner = Spinner("dots", style="cyan")
+
+    def __rich__(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(width=1)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(overflow="fold")
+        for step in self.progress.steps[self._skip :]:
+            table.add_row(*self._row(step))
+        return Padding(table, (0, 0, 0, 2))
+
+    def _row(self, step: Step) -> tuple[RenderableType, ...]:
+        style = "dim" if step.stage is Stage.PLANNED else ""
+        waits = step.label == HUMAN and step.stage is Stage.RUNNING
+        mark = Text("●", "yellow") if waits else MARKS.get(step.stage, self._spinner)
+        return (
+            mark,
+            Text(step.label, style),
+            Text(step.who, style or "cyan"),
+            Text(f"{step.tokens:,} tokens" if step.tokens else "", style),
+            Text(_span(step, self._clock()), "dim"),
+            Text("waits for a decision" if waits else one_line(step.note), "dim"),
+        )
+
+
+def _span(step: Step, now_s: float) -> str:
+    if step.stage is Stage.PLANNED:
+        return ""
+    return seconds_text((step.ended_s or now_s) - step.began_s)
+
+
+def drawn_plan(plan: Iterable[PlannedPhase]) -> RenderableType:
+    """Phases and models, with what ruled the others out."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("phase", "model", "instead of"):
+        table.add_column(heading, overflow="fold")
+    for phase in plan:
+        others = [one for one in phase.candidates if one.model != phase.model]
+        said = ", ".join(f"{one.model} ({one.ruled_out})" if one.ruled_out else one.model for one in others)
+        table.add_row(phase_word(phase.phase), Text(phase.model, "cyan"), Text(one_line(said), "dim"))
+    return table
+
+
+def drawn_change(change: GetChangeResponse) -> RenderableType:
+    """A change as an architect reads it: what the gate says, what was found, and the diff."""
+    head = Text.assemble(
+        (one_line(change.title), "bold"), f"\n{change.task_id}  change {change.change_digest[:DIGEST_SHOWN]}"
+    )
+    head.append(f"  on {change.base_commit[:DIGEST_SHOWN]}", "dim")
+    parts: list[RenderableType] = [head, Text(), _drawn_gate(change)]
+    parts += [Text(f"note: {one_line(note)}", "yellow") for note in change.notes]
+    parts += [Text(f"cannot be shown: {one_line(part)}", "yellow") for part in change.missing]
+    parts += [Text(), drawn_findings(change.findings)]
+    if change.diff:
+        parts += [Text(), drawn_diff(change.diff)]
+    return Group(*parts)
+
+
+def _drawn_gate(change: GetChangeResponse) -> Text:
+    verdict = verdict_word(change.verdict) or "not judged"
+    line = Text.assemble("quality gate: ", (verdict, VERDICT_STYLES.get(change.verdict, "yellow")))
+    if not change.HasField("tests"):
+        return line.append(" · the tests did not run")
+    tests = change.tests
+    line.append(f" · {plural(tests.passed, 'test')} passed")
+    if tests.failed or tests.errors:
+        line.append(f", {tests.failed} failed, {plural(tests.errors, 'error')}", "bold red")
+    return line.append(f", {tests.skipped} skipped" if tests.skipped else "")
+
+
+def drawn_findings(findings: Iterable[Finding]) -> RenderableType:
+    """What tools and model reviewers have found, worst first."""
+    found = sorted(findings, key=lambda one: -one.severity)
+    if not found:
+        return Text("no findings", "green")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=plural(len(found), "finding"), title_justify="left")
+    for heading in ("", "found by", "where", "what"):
+        table.add_column(heading, overflow="fold")
+    for one in found:
+        where = f"{one.path}:{one.line}" if one.line else one.path
+        what = f"{one.message} ({one.rule})" if one.rule else one.message
+        severity = Text(severity_word(one.severity), SEVERITY_STYLES.get(one.severity, "dim"))
+        table.add_row(severity, one_line(one.source), one_line(where), one_line(what))
+    return table
+
+
+def drawn_diff(diff: str) -> RenderableType:
+    """A unified diff in colours."""
+    return Syntax(plain(diff), "diff", theme="ansi_dark", background_color="default", word_wrap=True)
