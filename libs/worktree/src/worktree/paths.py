@@ -57,7 +57,7 @@ def _names(relative: str) -> list[str]:
 
 
 def _is_git_directory(name: str) -> bool:
-    """`.git` as any file system may read it: other case, ignored characters (HFS+), short name, trailing dots (NTFS)."""
+    """`.git` as any file system may read it: other case, ignored characters (HFS+), short name, final dots (NTFS)."""
     visible = "".join(character for character in name if unicodedata.category(character) != "Cf")
     plain = visible.casefold().split(":")[0].rstrip(". ")
     return plain in (".git", "git~1")

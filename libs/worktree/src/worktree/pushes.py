@@ -50,7 +50,7 @@ def push_branch(
     with tempfile.TemporaryDirectory(dir=workdir) as scratch:
         git_dir = Path(scratch) / "push.git"
         unpack(bundle, change.base_commit, git_dir)
-        git("check-ref-format", f"refs/heads/{branch}", directory=git_dir)
+        _check_branch_name(branch, git_dir)
         commit = _commit(git_dir, change, message, _identity(author, when))
         tips = tips_of(remote, git_dir, token)
         base_moved = tips.commits.get(base_branch) != change.base_commit
@@ -90,10 +90,23 @@ def _push(git_dir: Path, remote: Remote, commit: str, branch: str, token: str | 
         if found is not None:
             _check_ours(branch, found, commit)
             return False
+        if "shallow update not allowed" in str(problem):
+            raise PushRejected(
+                "the base commit is no longer in the repository's history; the change cannot stand on it"
+            ) from problem
         if type(problem) is GitFailed:
             raise PushRejected(f"the remote did not take branch {branch!r}: {problem}") from problem
         raise
     return True
+
+
+def _check_branch_name(branch: str, directory: Path) -> None:
+    try:
+        if branch.startswith("-"):
+            raise GitFailed("it starts with '-'")
+        git("check-ref-format", f"refs/heads/{branch}", directory=directory)
+    except GitFailed as problem:
+        raise GitFailed(f"{branch!r} is no branch name: {problem}") from problem
 
 
 def _check_ours(branch: str, found: str, commit: str) -> None:
