@@ -1,0 +1,1 @@
+"""The audit's database. The only place with SQL."""
