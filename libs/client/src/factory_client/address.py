@@ -61,7 +61,7 @@ def find_address(data: Path | None = None, env: Mapping[str, str] = os.environ) 
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no such process, or no such number
         return False
     except PermissionError:
         return True

@@ -135,7 +135,7 @@ def pico_usd(amount: Decimal | str | float) -> int:
 
 def usd(pico: int | str) -> Decimal:
     """Pico-dollars (a number, or the decimal string of the contract) as exact US dollars."""
-    return Decimal(int(pico or 0)).scaleb(-12)
+    return Decimal(f"{int(pico or 0)}E-12")  # made from text, because arithmetic would round to 28 digits
 
 
 def usd_text(pico: int | str) -> str:
