@@ -10,7 +10,16 @@ from eventlog.bootstrap import bootstrap
 from hypothesis import settings
 from nats.aio.client import Client
 
-LANES = ("classifier", "context", "executor-claude", "executor-gpt", "executor-gemini", "executor-deepseek", "quality_gate", "delivery")
+LANES = (
+    "classifier",
+    "context",
+    "executor-claude",
+    "executor-gpt",
+    "executor-gemini",
+    "executor-deepseek",
+    "quality_gate",
+    "delivery",
+)
 
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")

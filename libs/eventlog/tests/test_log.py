@@ -18,10 +18,12 @@ async def test_an_appended_fact_is_read_back_with_its_envelope(nc: Client) -> No
     log = log_of(nc)
 
     first = await log.append("t1", [TaskSubmitted(title="One")], after=Tip())
-    second = await log.append("t1", [TaskFailed(reason="no")], after=first.tip, cause=first.event, read_to=first.sequence)
+    second = await log.append(
+        "t1", [TaskFailed(reason="no")], after=first.tip, cause=first.event, read_to=first.sequence
+    )
     past = await log.read("t1", at_least=second.sequence)
 
-    assert [fact for fact in past.facts()] == [TaskSubmitted(title="One"), TaskFailed(reason="no")]
+    assert list(past.facts()) == [TaskSubmitted(title="One"), TaskFailed(reason="no")]
     assert [recorded.event.version for recorded in past.events] == [1, 2]
     assert past.events[1].event.prev_hash == first.tip.hash
     assert past.events[1].event.causation_id == first.event.event_id
@@ -110,7 +112,9 @@ async def test_an_event_that_belongs_in_artifacts_is_refused_before_it_is_sent(n
 
 async def test_a_fact_of_an_unknown_kind_is_read_as_none(nc: Client) -> None:
     unknown_arm = b"\x82\x01\x04" + b"\xa2\x3f\x01\x00"  # facts (16) = Fact with field 1012
-    await nc.jetstream().publish("factory.evt.conductor.main.t1", Event(id="t1", producer="conductor").SerializeToString() + unknown_arm)
+    await nc.jetstream().publish(
+        "factory.evt.conductor.main.t1", Event(id="t1", producer="conductor").SerializeToString() + unknown_arm
+    )
 
     past = await log_of(nc).read("t1")
 

@@ -1,11 +1,15 @@
 """Between a fact and the arm of the envelope it travels in."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from factory.event.v1 import AnyFact, Event, Fact
 from google.protobuf.message import Message
 
-_ARM_OF_TYPE = {field.message_type.full_name: field.name for field in Fact.DESCRIPTOR.fields}
+KINDS: dict[str, Any] = {
+    field.name: field.message_type for field in Fact.DESCRIPTOR.fields if field.message_type is not None
+}
+_ARM_OF_TYPE = {kind.full_name: arm for arm, kind in KINDS.items()}
 
 
 def to_fact(message: AnyFact) -> Fact:

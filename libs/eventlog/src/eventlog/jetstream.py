@@ -1,6 +1,5 @@
 """The JetStream requests that nats-py does not offer: batched direct get, reading from the leader, plain API calls."""
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,7 +49,7 @@ class Batch:
 
 
 async def direct_batch(nc: Client, stream: str, subject: str, *, start: int, batch: int = DIRECT_BATCH) -> Batch:
-    """Up to `batch` messages that match `subject`, from sequence `start` on. Any replica may answer, and may be behind."""
+    """Up to `batch` messages that match `subject`, from `start` on. Any replica may answer, and may be behind."""
     inbox = nc.new_inbox()
     subscription = await nc.subscribe(inbox)
     request = {"seq": max(start, 1), "batch": batch, "next_by_subj": subject}
@@ -60,7 +59,7 @@ async def direct_batch(nc: Client, stream: str, subject: str, *, start: int, bat
         while True:
             try:
                 message = await subscription.next_msg(timeout=API_TIMEOUT_S)
-            except (TimeoutError, asyncio.TimeoutError) as silence:
+            except TimeoutError as silence:
                 raise ReadFailed(f"no answer to a direct get of {subject!r} within {API_TIMEOUT_S} s") from silence
             headers = message.headers or {}
             match headers.get("Status", ""):

@@ -192,7 +192,7 @@ class EventLog:
 
 
 def _headers(event: Event, after: Tip) -> dict[str, str]:
-    """OCC and de-duplication, and the envelope once more as CloudEvents attributes for readers that know no protobuf."""
+    """OCC and de-duplication, and the envelope once more as CloudEvents attributes."""
     names = [fact_name(fact) for fact in facts_of(event) if fact is not None]
     trace = hashlib.sha256(event.correlation_id.encode()).hexdigest()
     return {

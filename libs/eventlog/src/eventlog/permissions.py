@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from factory.event.v1 import Fact
 from factory.options.v1 import said_by
 
 from eventlog import subjects
+from eventlog.facts import KINDS
 
 OPERATOR = "operator"
 PLATFORM = "platform"
@@ -18,7 +18,8 @@ PLATFORM = "platform"
 
 def speakers() -> set[str]:
     """Every service that says a fact."""
-    return {name for field in Fact.DESCRIPTOR.fields for name in field.message_type.GetOptions().Extensions[said_by]}
+    option: Any = said_by
+    return {name for kind in KINDS.values() for name in kind.GetOptions().Extensions[option]}
 
 
 def _speaks(lane: str) -> bool:
@@ -41,7 +42,7 @@ def permissions(lane: str, org: str) -> dict[str, Any]:
                 *_consumes(subjects.EVENTS, lane),
                 *_consumes(subjects.INTAKE, lane),
                 *_consumes(subjects.TIMERS, lane),
-                "_INBOX_platform.>",  # it answers submissions
+                f"factory.reply.{org}.>",  # it answers submissions
             ]
             subscribe += [subjects.ALL_EVENTS, f"factory.live.{org}.*"]
         case "audit":
@@ -56,7 +57,9 @@ def platform_permissions(org: str) -> dict[str, Any]:
     """A platform submits tasks and hears what the conductor says of them."""
     return {
         "publish": {"allow": [subjects.submit(org)]},
-        "subscribe": {"allow": ["_INBOX_platform.>", "_INBOX.>", f"factory.evt.conductor.{org}.*"]},
+        "subscribe": {
+            "allow": ["_INBOX.>", "_INBOX_platform.>", f"factory.reply.{org}.>", f"factory.evt.conductor.{org}.*"]
+        },
     }
 
 

@@ -36,7 +36,9 @@ def judge(varz: dict[str, Any], *, allow_unsynced: bool) -> Preflight:
     config = varz.get("jetstream", {}).get("config")
     if not config:
         raise Unsafe("this nats-server runs without JetStream; the event log needs it")
-    found = Preflight(varz.get("version", "?"), bool(config.get("sync_always")), len(varz.get("cluster", {}).get("urls", [])))
+    found = Preflight(
+        varz.get("version", "?"), bool(config.get("sync_always")), len(varz.get("cluster", {}).get("urls", []))
+    )
     if not found.sync_always and not allow_unsynced:
         raise Unsafe(
             "this nats-server acknowledges before it syncs: a power cut would lose acknowledged events. "

@@ -10,11 +10,11 @@ from datetime import datetime
 from factory.classification.v1 import TaskClassified
 from factory.context.v1 import ContextFailed, ContextGathered, ContextRequested
 from factory.delivery.v1 import DeliveryFailed, DeliveryRequested, PullRequestOpened
-from factory.event.v1 import AnyFact, Event
+from factory.event.v1 import Event
 from factory.gate.v1 import GateJudged, GateRequested
 from factory.phase.v1 import PhaseCompleted, PhaseFailed, PhaseRequested
-from factory.task.v1 import ClassificationRequested, TaskCancelled, TaskCompleted, TaskFailed
 from factory.review.v1 import TaskRejected
+from factory.task.v1 import ClassificationRequested, TaskCancelled, TaskCompleted, TaskFailed
 from nats.aio.client import Client
 from nats.js.errors import APIError
 
@@ -130,4 +130,6 @@ async def set_timer(nc: Client, org: str, id: str, name: str, at: datetime) -> N
         "Nats-Schedule": f"@at {at.isoformat().replace('+00:00', 'Z')}",
         "Nats-Schedule-Target": subjects.timer_fire(org, id, name),
     }
-    await nc.jetstream().publish(subjects.timer_schedule(org, id, name), b"-", headers=headers, timeout=PUBLISH_TIMEOUT_S)
+    await nc.jetstream().publish(
+        subjects.timer_schedule(org, id, name), b"-", headers=headers, timeout=PUBLISH_TIMEOUT_S
+    )

@@ -163,7 +163,9 @@ def routing_table() -> str:
     rows = [(type_word(type), steps_for(type, Scope.SCOPE_FOCUSED)) for type in ROUTES]
     rows.append(("**feature** (spans types)", steps_for(TASK_TYPE_API, SCOPE_FEATURE)))
     lines = ["| task type | phases |", "|---|---|"]
-    lines += [f"| {name} | {' → '.join(f'{phase_word(phase)}: {model}' for phase, model in steps)} |" for name, steps in rows]
+    lines += [
+        f"| {name} | {' → '.join(f'{phase_word(phase)}: {model}' for phase, model in steps)} |" for name, steps in rows
+    ]
     return "\n".join(lines)
 
 

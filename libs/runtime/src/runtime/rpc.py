@@ -52,7 +52,7 @@ class Caller:
 _caller: ContextVar[Caller] = ContextVar("caller")
 
 
-def caller(context: object = None) -> Caller:
+def caller() -> Caller:
     """Who makes the call that is being served."""
     return _caller.get()
 
@@ -92,9 +92,9 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Any:
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
         if handler is None or method.startswith(_OPEN):
@@ -165,7 +165,8 @@ def _let_in(who: Caller | None, method: str, sent: bool) -> None:
 def roles_for(method: str) -> list[str]:
     """The roles that the contract names for "/factory.task.v1.TaskService/Submit"."""
     descriptor = descriptor_pool.Default().FindMethodByName(method.lstrip("/").replace("/", "."))
-    return list(descriptor.GetOptions().Extensions[callers])
+    option: Any = callers
+    return list(descriptor.GetOptions().Extensions[option])
 
 
 async def _abort(context: grpc.aio.ServicerContext, problem: Problem) -> None:

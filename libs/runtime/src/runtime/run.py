@@ -161,7 +161,9 @@ def installed(names: Sequence[str] = ()) -> dict[str, Callable[[Mapping[str, str
     """The services that are installed, by entry point; only those named, where some are."""
     found = {point.name: point for point in entry_points(group=SERVICES)}
     if missing := set(names) - set(found):
-        raise SettingsInvalid(f"no service {', '.join(sorted(missing))!r} is installed; there are {', '.join(sorted(found))}")
+        raise SettingsInvalid(
+            f"no service {', '.join(sorted(missing))!r} is installed; there are {', '.join(sorted(found))}"
+        )
     return {name: point.load() for name, point in sorted(found.items()) if not names or name in names}
 
 

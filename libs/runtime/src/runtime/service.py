@@ -44,7 +44,7 @@ class Runtime:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     after_ready: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    on_crash: Callable[[str, BaseException], None] = lambda name, error: None
+    on_crash: Callable[[str, BaseException], None] | None = None
 
     @property
     def lane(self) -> str:
@@ -110,7 +110,8 @@ class Runtime:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
             log.error("service.task_died", task=task.get_name(), error=repr(error))
-            self.on_crash(task.get_name(), error)
+            if self.on_crash:
+                self.on_crash(task.get_name(), error)
 
 
 async def _as_it_is(message: Any) -> Any:

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     # Directory of the artifact store, shared by every service.
     artifacts: Path = Path("artifacts")
     # Directory for what is the service's own: caches, databases.
-    data: Path = Path(".")
+    data: Path = Path()
     grpc_listen: str = "127.0.0.1:0"
     # JSON list of {"subject", "roles", "sha256"}; without it every call is refused.
     tokens_file: Path | None = None
@@ -49,5 +49,7 @@ def settings_from(env: Mapping[str, str]) -> Settings:
     try:
         return Settings.model_validate(known)
     except ValidationError as error:
-        wrong = "; ".join(f"FACTORY_{str(e['loc'][0]).upper()}: {e['msg']}, found {e['input']!r}" for e in error.errors())
+        wrong = "; ".join(
+            f"FACTORY_{str(e['loc'][0]).upper()}: {e['msg']}, found {e['input']!r}" for e in error.errors()
+        )
         raise SettingsInvalid(wrong) from error
