@@ -225,7 +225,7 @@ def answering(status: int, seen: list[dict[str, str]]) -> Iterator[str]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's own name
+        def log_message(self, format: str, *args: object) -> None:  # the base class's own name
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)

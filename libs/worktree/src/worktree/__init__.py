@@ -22,7 +22,7 @@ from worktree.objects import SUBMODULE, SYMLINK, TreeEntry, list_tree, read_blob
 from worktree.paths import safe_path
 from worktree.pushes import Pushed, push_branch
 from worktree.snapshots import BUNDLE_BYTES_MAX, Snapshot, snapshot
-from worktree.urls import check_url
+from worktree.urls import check_url, host_of
 
 __all__ = [
     "BUNDLE_BYTES_MAX",
@@ -48,6 +48,7 @@ __all__ = [
     "check_url",
     "checkout",
     "diff_text",
+    "host_of",
     "list_tree",
     "push_branch",
     "read_blobs",

@@ -59,6 +59,15 @@ def remote_for(url: str, allowed_roots: tuple[Path, ...]) -> Remote:
     return _local(url, allowed_roots)
 
 
+def host_of(url: str) -> str:
+    """The host that a web URL names, so that a token goes to nobody else; empty for everything that is none."""
+    try:
+        parts = urlsplit(url)
+        return (parts.hostname or "") if parts.scheme in ("https", "http") else ""
+    except ValueError:
+        return ""
+
+
 def _by_scheme(scheme: str, url: str, allowed_roots: tuple[Path, ...]) -> Remote:
     parts = _split(url)
     match scheme:

@@ -1,0 +1,1 @@
+"""Where context touches the world outside: repositories."""
