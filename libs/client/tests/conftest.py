@@ -53,7 +53,10 @@ from factory.task.v1 import (
     PHASE_KIND_REVIEW,
     SCOPE_FOCUSED,
     TASK_STATE_AWAITING_REVIEW,
+    TASK_STATE_CLASSIFYING,
     TASK_STATE_COMPLETED,
+    TASK_STATE_DELIVERING,
+    TASK_STATE_GATING,
     TASK_STATE_RUNNING,
     TASK_TYPE_UI,
     CancelResponse,
@@ -61,12 +64,15 @@ from factory.task.v1 import (
     ClassificationRequested,
     EraseResponse,
     GetResponse,
+    PhaseKind,
     PlannedPhase,
+    ReleaseResponse,
     SubmitResponse,
     Task,
     TaskCompleted,
     TaskPlanned,
     TaskServiceServicer,
+    TaskState,
     TaskSubmitted,
     WatchedFact,
     WatchResponse,
@@ -93,18 +99,30 @@ PLAN = [
 USAGE = Usage(input_tokens=1000, cache_read_tokens=200, output_tokens=300)
 
 
-def story() -> list[tuple[str, list, int]]:
+def story() -> list[tuple[str, list, TaskState]]:
     """A task's life: who says what, and the state the task is in then. One review asks for a rework."""
     return [
-        ("conductor", [TaskSubmitted(title=TITLE), ClassificationRequested(request_id="classification-1-1")], 1),
-        ("classifier", [TaskClassified(request_id="classification-1-1", type=TASK_TYPE_UI, scope=SCOPE_FOCUSED)], 1),
-        ("conductor", [TaskPlanned(phases=PLAN), _asked("implement-1-1", PHASE_KIND_IMPLEMENT, "gpt")], 3),
-        ("executor-gpt", [_called("implement-1-1"), PhaseCompleted(request_id="implement-1-1")], 3),
-        ("conductor", [_asked("review-1-1", PHASE_KIND_REVIEW, "claude")], 3),
+        (
+            "conductor",
+            [TaskSubmitted(title=TITLE), ClassificationRequested(request_id="classification-1-1")],
+            TASK_STATE_CLASSIFYING,
+        ),
+        (
+            "classifier",
+            [TaskClassified(request_id="classification-1-1", type=TASK_TYPE_UI, scope=SCOPE_FOCUSED)],
+            TASK_STATE_CLASSIFYING,
+        ),
+        (
+            "conductor",
+            [TaskPlanned(phases=PLAN), _asked("implement-1-1", PHASE_KIND_IMPLEMENT, "gpt")],
+            TASK_STATE_RUNNING,
+        ),
+        ("executor-gpt", [_called("implement-1-1"), PhaseCompleted(request_id="implement-1-1")], TASK_STATE_RUNNING),
+        ("conductor", [_asked("review-1-1", PHASE_KIND_REVIEW, "claude")], TASK_STATE_RUNNING),
         (
             "executor-claude",
             [PhaseCompleted(request_id="review-1-1", verdict=VERDICT_REQUEST_CHANGES, blocking_findings=1)],
-            3,
+            TASK_STATE_RUNNING,
         ),
         (
             "conductor",
@@ -112,25 +130,33 @@ def story() -> list[tuple[str, list, int]]:
                 ReworkRequested(phase=PHASE_KIND_IMPLEMENT, round=2, cause=REWORK_CAUSE_MODEL_REVIEW),
                 _asked("implement-2-1", PHASE_KIND_IMPLEMENT, "gpt"),
             ],
-            3,
+            TASK_STATE_RUNNING,
         ),
-        ("executor-gpt", [PhaseCompleted(request_id="implement-2-1")], 3),
-        ("conductor", [_asked("review-2-1", PHASE_KIND_REVIEW, "claude")], 3),
-        ("executor-claude", [PhaseCompleted(request_id="review-2-1", verdict=VERDICT_APPROVE)], 3),
-        ("conductor", [GateRequested(request_id="gate-1-1")], 4),
+        ("executor-gpt", [PhaseCompleted(request_id="implement-2-1")], TASK_STATE_RUNNING),
+        ("conductor", [_asked("review-2-1", PHASE_KIND_REVIEW, "claude")], TASK_STATE_RUNNING),
+        ("executor-claude", [PhaseCompleted(request_id="review-2-1", verdict=VERDICT_APPROVE)], TASK_STATE_RUNNING),
+        ("conductor", [GateRequested(request_id="gate-1-1")], TASK_STATE_GATING),
         (
             "quality_gate",
             [GateJudged(request_id="gate-1-1", verdict=GATE_VERDICT_PASS, tests=TestRun(passed=12))],
-            4,
+            TASK_STATE_GATING,
         ),
         ("conductor", [HumanReviewRequested(change_digest=CHANGE)], TASK_STATE_AWAITING_REVIEW),
-        ("conductor", [TaskApproved(approved_by="ada"), DeliveryRequested(request_id="delivery-1-1")], 6),
-        ("delivery", [PullRequestOpened(request_id="delivery-1-1", branch="factory/notes", url="file:///pr/1")], 6),
+        (
+            "conductor",
+            [TaskApproved(approved_by="ada"), DeliveryRequested(request_id="delivery-1-1")],
+            TASK_STATE_DELIVERING,
+        ),
+        (
+            "delivery",
+            [PullRequestOpened(request_id="delivery-1-1", branch="factory/notes", url="file:///pr/1")],
+            TASK_STATE_DELIVERING,
+        ),
         ("conductor", [TaskCompleted(pull_request_url="file:///pr/1")], TASK_STATE_COMPLETED),
     ]
 
 
-def _asked(request: str, phase: int, model: str) -> PhaseRequested:
+def _asked(request: str, phase: PhaseKind, model: str) -> PhaseRequested:
     return PhaseRequested(request_id=request, phase=phase, model=model)
 
 
@@ -143,7 +169,7 @@ def responses() -> list[WatchResponse]:
     return [_response(index, *told) for index, told in enumerate(story())]
 
 
-def _response(index: int, producer: str, facts: list, state: int) -> WatchResponse:
+def _response(index: int, producer: str, facts: list, state: TaskState) -> WatchResponse:
     stored = [Fact(**{_arm(fact): fact}) for fact in facts]
     response = WatchResponse(
         sequence=10 + 3 * index,
@@ -158,7 +184,7 @@ def _response(index: int, producer: str, facts: list, state: int) -> WatchRespon
 
 def _arm(fact) -> str:
     fields = Fact.DESCRIPTOR.fields
-    return next(one.name for one in fields if one.message_type.full_name == fact.DESCRIPTOR.full_name)
+    return next(one.name for one in fields if one.message_type is fact.DESCRIPTOR)
 
 
 @dataclass
@@ -175,7 +201,7 @@ class House(
     # How many events a stream gives before its connection breaks; each entry serves one stream.
     breaks: list[int] = field(default_factory=list)
     task_ids: list[str] = field(default_factory=lambda: [TASK, OTHER])
-    state: int = TASK_STATE_RUNNING
+    state: TaskState = TASK_STATE_RUNNING
 
     def _note(self, request, context) -> None:
         self.seen.append(request)
@@ -212,6 +238,10 @@ class House(
     def Cancel(self, request, context):
         self._note(request, context)
         return CancelResponse(position=LogPosition(stream="EVENTS", sequence=99))
+
+    def Release(self, request, context):
+        self._note(request, context)
+        return ReleaseResponse(position=LogPosition(stream="EVENTS", sequence=98))
 
     def Erase(self, request, context):
         self._note(request, context)
@@ -250,7 +280,9 @@ class House(
         # two pages, so that paging is seen
         first, rest = self.task_ids[:1], self.task_ids[1:]
         ids, token = (rest, "") if request.page_token else (first, "2" if rest else "")
-        rows = [TaskRow(task_id=one, title=TITLE, amount=Amount(tokens=1500, cost_pico_usd="12300000000")) for one in ids]
+        rows = [
+            TaskRow(task_id=one, title=TITLE, amount=Amount(tokens=1500, cost_pico_usd="12300000000")) for one in ids
+        ]
         return TasksResponse(tasks=rows, next_page_token=token)
 
     def PendingReviews(self, request, context):

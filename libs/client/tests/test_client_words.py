@@ -7,8 +7,18 @@ from pathlib import Path
 import pytest
 from factory.audit.v1 import LedgerLine, TaskReportResponse
 from factory.call.v1 import CALL_OUTCOME_OK
+from factory.event.v1 import Event, Fact
 from factory.log.v1 import LogPosition
-from factory.task.v1 import TASK_STATE_AWAITING_REVIEW, TASK_STATE_COMPLETED, TASK_STATE_FAILED, Task, TaskState
+from factory.phase.v1 import PhaseSkipped
+from factory.task.v1 import (
+    PHASE_KIND_REVIEW,
+    TASK_STATE_AWAITING_REVIEW,
+    TASK_STATE_COMPLETED,
+    TASK_STATE_FAILED,
+    Task,
+    TaskState,
+    WatchResponse,
+)
 from factory_client.address import NoAddress, find_address
 from factory_client.as_json import as_json
 from factory_client.plain import one_line, plain
@@ -109,6 +119,18 @@ def test_progress_shows_what_is_still_to_come(told):
         ("quality gate", Stage.PLANNED),
         ("human review", Stage.PLANNED),
         ("pull request", Stage.PLANNED),
+    ]
+
+
+def test_a_skipped_phase_stays_on_the_screen_with_its_reason(told):
+    skipped = PhaseSkipped(phase=PHASE_KIND_REVIEW, reason="one family only")
+    event = Event(facts=[Fact(phase_skipped=skipped)]).SerializeToString()
+    progress = Progress()
+    for response in (*told[:4], WatchResponse(sequence=20, event=event)):
+        progress = advance(progress, response)
+
+    assert [(s.label, s.note) for s in progress.steps if s.stage is Stage.SKIPPED] == [
+        ("review", "skipped: one family only")
     ]
 
 

@@ -177,7 +177,10 @@ def test_characters_that_may_mean_two_tasks_are_refused_with_both_named(run, hou
 def test_a_task_that_nobody_knows_ends_with_1(run):
     result = run("why", "zzzzzz")
 
-    assert (result.exit_code, result.stderr) == (1, "factory: no task begins with 'zzzzzz'; `factory tasks` lists them\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "factory: no task begins with 'zzzzzz'; `factory tasks` lists them\n",
+    )
 
 
 def test_why_answers_in_sentences(run):
@@ -191,9 +194,7 @@ def test_the_report_is_a_tree(run):
     result = run("report", TASK)
 
     assert result.stdout == (
-        'Task: "Show the notes in a table"\n'
-        "├── GPT-5: 1,500 tokens (Code implementation)\n"
-        "└── Total: 1,500 tokens\n"
+        'Task: "Show the notes in a table"\n├── GPT-5: 1,500 tokens (Code implementation)\n└── Total: 1,500 tokens\n'
     )
 
 
@@ -288,6 +289,12 @@ def test_the_ledger_as_json_is_one_call_per_line(run):
 def test_cancel_and_erase_say_what_they_did(run):
     assert run("cancel", TASK).stdout == f"{TASK} is cancelled\n"
     assert json.loads(run("erase", TASK, "--yes", "--json").stdout) == {"task_id": TASK, "erased": 7}
+
+
+def test_a_held_task_goes_on_with_a_new_limit(run, house):
+    assert run("release", TASK, "--max-cost", "2.50", "--reason", "worth it").exit_code == 0
+    assert house.seen[-1].limits.max_cost_pico_usd == 2_500_000_000_000
+    assert house.seen[-1].reason == "worth it"
 
 
 def test_erasing_asks_first(run, house):

@@ -22,6 +22,7 @@ from factory_client.words import phase_word, plural, seconds_text, severity_word
 MARKS = {
     Stage.PLANNED: Text("·", "dim"),
     Stage.DONE: Text("✓", "green"),
+    Stage.SKIPPED: Text("–", "yellow"),
     Stage.FAILED: Text("✗", "red"),
 }
 DIGEST_SHOWN = 12
@@ -60,7 +61,8 @@ class ProgressDrawing:
         table.add_column(overflow="fold")
         for step in self.progress.steps[self._skip :]:
             table.add_row(*self._row(step))
-        return Padding(table, (0, 0, 0, 2))
+        remark = Text(one_line(self.progress.remark), "yellow")
+        return Padding(Group(table, remark) if remark else table, (0, 0, 0, 2))
 
     def _row(self, step: Step) -> tuple[RenderableType, ...]:
         style = "dim" if step.stage is Stage.PLANNED else ""
@@ -77,7 +79,7 @@ class ProgressDrawing:
 
 
 def _span(step: Step, now_s: float) -> str:
-    if step.stage is Stage.PLANNED:
+    if step.stage in (Stage.PLANNED, Stage.SKIPPED):
         return ""
     return seconds_text((step.ended_s or now_s) - step.began_s)
 

@@ -41,6 +41,7 @@ from factory.task.v1 import (
     EraseRequest,
     GetRequest,
     PlannedPhase,
+    ReleaseRequest,
     SubmitRequest,
     Task,
     WatchRequest,
@@ -94,6 +95,10 @@ class Factory(AbstractAsyncContextManager["Factory"]):
     ) -> None:
         await self.close()
 
+    def has_seen(self, position: int) -> None:
+        """Makes questions wait for what another client of the same program has seen: a log position."""
+        self._wire.saw(LogPosition(stream=EVENTS, sequence=position))
+
     async def close(self) -> None:
         """Closes the connection; the next call opens another."""
         await self._wire.close()
@@ -107,7 +112,7 @@ class Factory(AbstractAsyncContextManager["Factory"]):
         project: str = "",
         repository: str = "",
         body: str = "",
-        type: str = "",  # noqa: A002 - the word of the contract
+        type: str = "",
         scope: str = "",
         key: str = "",
         labels: Mapping[str, str] | None = None,
@@ -174,6 +179,15 @@ class Factory(AbstractAsyncContextManager["Factory"]):
     async def cancel(self, task_id: str) -> None:
         """Ends a task."""
         await self._wire.call(self._wire.tasks.Cancel, CancelRequest(task_id=task_id))
+
+    async def release(
+        self, task_id: str, reason: str = "", *, max_cost_usd: Decimal | str | float | None = None
+    ) -> None:
+        """Lets a held task go on, with a new limit where one is given."""
+        request = ReleaseRequest(task_id=task_id, reason=reason)
+        if max_cost_usd is not None:
+            request.limits.max_cost_pico_usd = pico_usd(max_cost_usd)
+        await self._wire.call(self._wire.tasks.Release, request)
 
     async def erase(self, task_id: str) -> int:
         """Erases the texts and changes of a task that has ended, and says how many; its facts and costs stay."""

@@ -26,6 +26,7 @@ BUILT_IN = {
     "tasks": "factory_client.commands.tasks:tasks",
     "why": "factory_client.commands.tasks:why",
     "report": "factory_client.commands.tasks:report",
+    "release": "factory_client.commands.tasks:release",
     "cancel": "factory_client.commands.tasks:cancel",
     "erase": "factory_client.commands.tasks:erase",
     "review": "factory_client.commands.review:review",
@@ -37,7 +38,7 @@ BUILT_IN = {
 # Order and place in `factory --help`; what is not installed is not shown.
 PANELS = {
     START: ("demo", "up", "doctor", "run"),
-    TASKS: ("submit", "watch", "tasks", "why", "report", "cancel", "erase", "classify", "project"),
+    TASKS: ("submit", "watch", "tasks", "why", "report", "release", "cancel", "erase", "classify", "project"),
     REVIEW: ("review",),
     MONEY: ("models", "usage", "ledger", "reconcile"),
 }
@@ -54,7 +55,7 @@ class LazyCommand(TyperCommand):
     def help(self) -> str:
         return first_paragraph(self._target)
 
-    @help.setter  # noqa: A003 - the name that the framework reads
+    @help.setter
     def help(self, _: str | None) -> None:
         """Ignored: the source is what the help is read from."""
 

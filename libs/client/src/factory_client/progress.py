@@ -19,6 +19,7 @@ from factory.phase.v1 import (
     PhaseFailed,
     PhaseRequested,
     PhaseRerouted,
+    PhaseSkipped,
     ReworkRequested,
 )
 from factory.review.v1 import ChangesRequested, HumanReviewRequested, TaskApproved, TaskRejected
@@ -45,6 +46,7 @@ class Stage(Enum):
     PLANNED = "planned"
     RUNNING = "running"
     DONE = "done"
+    SKIPPED = "skipped"
     FAILED = "failed"
 
 
@@ -140,6 +142,8 @@ def _of_work(progress: Progress, fact: AnyFact, now_s: float) -> Progress:
             return _ended(progress, fact.request_id, now_s, _outcome(fact))
         case PhaseFailed(request_id=request, reason=reason):
             return _ended(progress, request, now_s, failure_word(reason), Stage.FAILED)
+        case PhaseSkipped(phase=phase, reason=reason):
+            return _skipped(progress, phase_word(phase), now_s, reason)
         case GateRequested(request_id=request):
             return _began(progress, GATE, "tools", request, now_s)
         case GateJudged():
@@ -210,6 +214,16 @@ def _ended(progress: Progress, request: str, now_s: float, note: str, stage: Sta
         return replace(step, stage=stage, ended_s=now_s, note=said)
 
     return _changed(progress, request, end)
+
+
+def _skipped(progress: Progress, label: str, now_s: float, reason: str) -> Progress:
+    """A planned step is left out; it stays on the screen, with the reason."""
+    steps = list(progress.steps)
+    for index, step in enumerate(steps):
+        if step.label == label and step.stage is Stage.PLANNED:
+            steps[index] = replace(step, stage=Stage.SKIPPED, began_s=now_s, ended_s=now_s, note=f"skipped: {reason}")
+            break
+    return replace(progress, steps=tuple(steps))
 
 
 def _counted(progress: Progress, call: ModelCalled) -> Progress:

@@ -28,6 +28,8 @@ def why_sentences(task: Task, now: datetime) -> list[str]:
         sentences.append(f"It is the turn of {task.waiting_for}.")
     if task.state == TASK_STATE_AWAITING_REVIEW:
         sentences.append(f"Look at the change with: factory review show {task.task_id}")
+    if task.state == TASK_STATE_HELD:
+        sentences.append(f"Let it go on with: factory release {task.task_id}")
     if task.last_fact:
         sentences.append(f"The last thing that happened: {task.last_fact.rpartition('.')[2]}.")
     if task.HasField("next_timer"):

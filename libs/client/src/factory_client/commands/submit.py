@@ -1,7 +1,6 @@
 """Handing in a task from the command line: options become one SubmitRequest, an answer becomes a few lines."""
 
 import sys
-from decimal import Decimal
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,7 @@ from factory_client.factory import Factory, Submitted
 from factory_client.following import Followed, follow, follow_as_json
 from factory_client.plain import one_line
 from factory_client.session import USAGE, DataOption, JsonOption, emit, fail, talk
-from factory_client.words import code_word, pico_usd, scope_for, task_type_for
+from factory_client.words import code_word, pico_usd, scope_for, task_type_for, usd
 
 # The classifier contributes its function here: `classify(title, body) -> TaskClassified`.
 CLASSIFY = "factory.classify"
@@ -72,7 +71,7 @@ def submit(
     body = _body(body_file)
     try:
         kind, scope = code_word(TaskType, task_type_for(kind)), code_word(Scope, scope_for(scope))
-        limit = Decimal(pico_usd(max_cost)).scaleb(-12) if max_cost else None
+        limit = usd(pico_usd(max_cost)) if max_cost else None
         labels = dict(_label(one) for one in label or ())
     except ValueError as error:  # an unknown word is one, too
         fail(str(error), USAGE)

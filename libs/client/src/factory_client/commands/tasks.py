@@ -16,9 +16,9 @@ from factory_client.drawing import console
 from factory_client.factory import Factory
 from factory_client.following import Followed, follow, follow_as_json
 from factory_client.plain import one_line
-from factory_client.session import FAILED, DataOption, JsonOption, TaskArgument, emit, fail, resolve, talk
+from factory_client.session import FAILED, USAGE, DataOption, JsonOption, TaskArgument, emit, fail, resolve, talk
 from factory_client.waiting import why_sentences
-from factory_client.words import age_text, money, scope_word, state_word, type_word
+from factory_client.words import age_text, money, pico_usd, scope_word, state_word, type_word, usd
 
 
 def watch(task: TaskArgument, as_json_lines: JsonOption = False, data: DataOption = None) -> None:
@@ -163,6 +163,38 @@ def cancel(task: TaskArgument, as_json_lines: JsonOption = False, data: DataOpti
         emit({"task_id": whole, "cancelled": True})
     else:
         typer.echo(f"{whole} is cancelled")
+
+
+def release(
+    task: TaskArgument,
+    max_cost: Annotated[
+        str, typer.Option(metavar="USD", help="A new limit for the task, such as 2.50.", show_default=False)
+    ] = "",
+    reason: Annotated[str, typer.Option("--reason", "-m", help="Why, for the record.", show_default=False)] = "",
+    as_json_lines: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Let a held task go on; `factory why` says what holds it.
+
+    Examples:
+      factory release 01kb2x7mz4e9
+      factory release 01kb2x7mz4e9 --max-cost 2.50 --reason "worth it"
+    """
+    try:
+        limit = usd(pico_usd(max_cost)) if max_cost else None
+    except ValueError as error:
+        fail(f"--max-cost: {error}", USAGE)
+
+    async def conversation(factory: Factory) -> str:
+        whole = await resolve(factory, task)
+        await factory.release(whole, reason, max_cost_usd=limit)
+        return whole
+
+    whole = talk(data, conversation)
+    if as_json_lines:
+        emit({"task_id": whole, "released": True})
+    else:
+        typer.echo(f"{whole} goes on\nwatch it with: factory watch {whole}")
 
 
 def erase(
