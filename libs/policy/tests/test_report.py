@@ -268,6 +268,7 @@ def one_call(usage: Usage | None, outcome: CallOutcome, http_status: int = 200) 
         (Usage(input_tokens=10), CALL_OUTCOME_ERROR, 200, 10, 0, "0", 0),
         (None, CALL_OUTCOME_OK, 200, 0, 0, "0", 1),
         (Usage(), CALL_OUTCOME_OK, 200, 0, 0, "0", 1),
+        (Usage(input_tokens=2**63), CALL_OUTCOME_OK, 200, 0, 0, "0", 1),
         (None, CALL_OUTCOME_ERROR, 500, 0, 0, "0", 0),
         (None, CALL_OUTCOME_ERROR, 200, 0, 0, "0", 1),
         (None, CALL_OUTCOME_NOT_SENT, 0, 0, 0, "0", 0),

@@ -35,6 +35,9 @@ from policy.prices import (
 )
 
 HTTP_ERROR_MIN = 400
+# A usage beyond this is a provider's mistake, not a bill: it counts as unknown, so that one absurd answer spoils no
+# sum.
+CREDIBLE_TOKENS_MAX = 10**12
 
 
 class Place(NamedTuple):
@@ -246,7 +249,8 @@ def _bound(call: Call, tiers: Sequence[PriceTier]) -> tuple[int, int | None]:
 
 
 def _knows_usage(end: ModelCalled) -> bool:
-    return end.HasField("usage") and any(end.usage.HasField(bucket) for bucket in PRICE_OF_BUCKET)
+    named = end.HasField("usage") and any(end.usage.HasField(bucket) for bucket in PRICE_OF_BUCKET)
+    return named and total_tokens(end.usage) <= CREDIBLE_TOKENS_MAX
 
 
 def _weight(end: ModelCalled) -> int:
