@@ -112,7 +112,9 @@ def _write_tests(prompt: Prompt, places: Places) -> str:
         return _answer("Tests of the new module.", block(places.tests, "", text))
     # Nothing of our own to test (the code was written by another model): the module comes with its tests.
     module = block(places.module, "", _filled("module.py.txt", prompt, places))
-    return _answer("A small module and its tests.", module, block(places.tests, "", _filled("tests.py.txt", prompt, places)))
+    return _answer(
+        "A small module and its tests.", module, block(places.tests, "", _filled("tests.py.txt", prompt, places))
+    )
 
 
 def _page(prompt: Prompt, places: Places, path: str, template: str) -> str:

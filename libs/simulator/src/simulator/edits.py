@@ -9,9 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_BLOCK = re.compile(
-    r"^<{7} SEARCH\n(?P<search>.*?)^={7}\n(?P<replace>.*?)^>{7} REPLACE$", re.MULTILINE | re.DOTALL
-)
+_BLOCK = re.compile(r"^<{7} SEARCH\n(?P<search>.*?)^={7}\n(?P<replace>.*?)^>{7} REPLACE$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"^FILE: (?P<path>\S+)$", re.MULTILINE)
 
 

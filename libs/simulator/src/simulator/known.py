@@ -96,8 +96,8 @@ def _review(scenario: Scenario, prompt: Prompt) -> str:
     shown = [line for line in there if re.search(flaw["present"], line.text)]
     if shown and not any(re.search(flaw["fixed"], line.text) for line in there):
         return verdict("request_changes", flaw["summary"], [_finding(flaw, shown[0])])
-    summary = scenario.about["approval"]["summary"] if shown else "The design names what changes, where, and what stays out."
-    return verdict("approve", summary, [])
+    approval = scenario.about["approval"]
+    return verdict("approve", approval["summary" if shown else "design"], [])
 
 
 def _finding(flaw: Mapping[str, Any], line: Added) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 _HEADING = re.compile(r"^(Title|Type|Scope|Phase|Round):[ \t]*(.*)$", re.MULTILINE)
@@ -95,7 +96,7 @@ def _created(diff: str, added: Sequence[Added]) -> dict[str, str]:
     """Files that the diff creates, which a tight prompt may not repeat below."""
     created: list[str] = []
     lines = diff.splitlines()
-    for before, after in zip(lines, lines[1:], strict=False):
+    for before, after in pairwise(lines):
         if before == "--- /dev/null" and (new := _NEW_FILE.match(after)):
             created.append(new[1])
     return {path: "".join(f"{line.text}\n" for line in added if line.path == path) for path in created}
