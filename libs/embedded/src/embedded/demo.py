@@ -19,7 +19,7 @@ import typer
 from factory.review.v1 import GetChangeResponse
 from factory.task.v1 import TASK_STATE_AWAITING_REVIEW, TASK_STATE_COMPLETED
 from factory_client import Factory, FactoryError
-from factory_client.address import Address
+from factory_client.discovery import Address
 from factory_client.drawing import console, drawn_change
 from factory_client.following import Followed, follow
 from factory_client.session import FAILED, INTERRUPTED, emit

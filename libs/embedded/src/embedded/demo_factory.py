@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from factory_client.address import ADDRESS_FILE, Address, NoAddress, find_address
+from factory_client.discovery import ADDRESS_FILE, Address, NoAddress, find_address
 
 LOG_FILE = "up.log"
 READY_TIMEOUT_S = 60.0

@@ -1,4 +1,4 @@
-"""The whole factory in one process: nats-server as a child, SQLite, local repositories, every service that is installed.
+"""The whole factory in one process: nats-server as a child, SQLite, local repositories, every installed service.
 
 The same service objects run here that run apart; each has its own user, and its own rights on the log.
 """
@@ -59,7 +59,7 @@ async def factory(
     data: Path, *, models: str, env: Mapping[str, str], roots: Sequence[Path]
 ) -> AsyncIterator[tuple[House, Address]]:
     """Runs the factory over `data` until the block ends. `models`: "real", "simulated" or "local"."""
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True, mode=0o700)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(FileLock(data / "lock", timeout=0))

@@ -18,8 +18,8 @@ from conductor.adapters.intake import Intake
 from conductor.adapters.prices import publish_prices
 from conductor.rpc import add_rpcs
 from conductor.submission import TASK_ID
-from conductor.submitting import Submissions
-from conductor.tasks import Known, Tasks
+from conductor.adapters.submissions import Submissions
+from conductor.adapters.tasks import Known, Tasks
 
 log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from conductor.commands import Seen
 from conductor.next_step import notes_for_reviewer
 from conductor.secrets import secrets_in
 from conductor.task import Blob
-from conductor.tasks import Known, Tasks
+from conductor.adapters.tasks import Known, Tasks
 from conductor.wording import standing
 
 REMARK_BYTES_MAX = 64 * 1024

@@ -40,9 +40,9 @@ from conductor import commands
 from conductor.adapters.erasure import erase
 from conductor.review_rpc import Reviews
 from conductor.submission import BRANCH, PROJECT, TASK_ID
-from conductor.submitting import STREAM, Submissions
+from conductor.adapters.submissions import STREAM, Submissions
 from conductor.task import NEW, Task, evolve
-from conductor.tasks import Known, Tasks
+from conductor.adapters.tasks import Known, Tasks
 from conductor.views import task_view
 from conductor.wording import summary
 
@@ -109,7 +109,7 @@ class TaskRpc(TaskServiceServicer):
         known = await existing(self._tasks, request.task_id)
         if known.task.ended is None:
             raise Problem(FAILED_PRECONDITION, f"{request.task_id!r} has not ended; cancel it first")
-        erased, kept = await erase(self._rt.nc, self._rt.artifacts, known.past, request.task_id)
+        erased, kept = await erase(self._rt.log, self._rt.artifacts, known.past, request.task_id)
         if not erased:
             return EraseResponse(erased=0, kept=kept, position=position(known.past.read_to))
         fact = TextErased(digests=erased, erased_by=caller().subject)

@@ -3,22 +3,18 @@
 from collections.abc import Iterator
 
 from artifacts import Artifacts
-from eventlog import Past, subjects
-from eventlog.jetstream import direct_batch
+from eventlog import EventLog, Past
 from factory.artifact.v1 import ArtifactRef
 from google.protobuf.message import Message
-from nats.aio.client import Client
-
-BATCH = 500
 
 
-async def erase(nc: Client, artifacts: Artifacts, past: Past, task_id: str) -> tuple[list[str], list[ArtifactRef]]:
+async def erase(events: EventLog, artifacts: Artifacts, past: Past, task_id: str) -> tuple[list[str], list[ArtifactRef]]:
     """Erases every artifact that this task alone names; returns the digests erased, and what others still need.
 
     Artifacts go by content, so two tasks may share one (a snapshot of the same commit): the whole log is read for that.
     """
     wanted = {ref.digest: ref for fact in past.facts() for ref in references(fact)}
-    shared = await _named_elsewhere(nc, set(wanted), task_id)
+    shared = await _named_elsewhere(events, set(wanted), task_id, past.read_to)
     erased = [digest for digest in sorted(set(wanted) - shared) if await artifacts.erase(digest)]
     return erased, [wanted[digest] for digest in sorted(shared)]
 
@@ -37,14 +33,13 @@ def references(message: Message) -> Iterator[ArtifactRef]:
                 yield from references(part)
 
 
-async def _named_elsewhere(nc: Client, digests: set[str], task_id: str) -> set[str]:
+async def _named_elsewhere(events: EventLog, digests: set[str], task_id: str, until: int) -> set[str]:
+    """Which of these digests stand in an event of another id, up to stream sequence `until`."""
     found: set[str] = set()
-    start = 1
-    while True:
-        batch = await direct_batch(nc, subjects.EVENTS, subjects.ALL_EVENTS, start=start, batch=BATCH)
-        for recorded in batch.messages:
+    async for batch in events.follow(after=0):
+        for recorded in batch:
             if recorded.event.id != task_id:
                 found |= {digest for digest in digests - found if digest.encode() in recorded.raw}
-        if not batch.pending or not batch.messages:
-            return found
-        start = batch.messages[-1].sequence + 1
+        if not batch or batch[-1].sequence >= until:
+            break
+    return found

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from runtime import Caller, Problem, Runtime
 from ulid import ULID
 
-from conductor.submitting import Submissions
+from conductor.adapters.submissions import Submissions
 
 log = structlog.get_logger()
 

@@ -1,0 +1,48 @@
+# `just` lists these, in the order in which one needs them. Every recipe passes its arguments on.
+
+_list:
+    @just --list --unsorted
+
+# the main job: one task becomes a reviewed pull request, with pretend models (--yes, --json, --data DIR)
+demo *ARGS:
+    uv run factory demo {{ARGS}}
+
+# every test; what was skipped, and why, stands at the end
+test *ARGS:
+    uv run python tests/requirements.py
+    uv run pytest -n 2 --dist worksteal {{ARGS}}
+
+# what CI asks first: format, lint, types, import rules, contracts, tables in the docs, fast tests
+check *ARGS:
+    uv run ruff format --check .
+    uv run ruff check .
+    uv run basedpyright
+    uv run lint-imports
+    uv run buf lint
+    uv run buf format --diff --exit-code protos
+    uv run buf breaking --against tests/contracts/released.binpb
+    uv run cog --check -P $(git ls-files '*.md')
+    uv run pytest -q -n 2 -m "not slow and not docker and not local_llm" libs services tests/contracts {{ARGS}}
+
+# the whole factory in this process (--models real|simulated|local, --data DIR)
+up *ARGS:
+    uv run factory up {{ARGS}}
+
+# overhead per phase and tasks per second, beside the floor of raw JetStream in the same run (--json)
+bench *ARGS:
+    uv run python tests/bench/overhead.py {{ARGS}}
+
+# make right what a tool can make right: format, sorted imports, tables in the docs
+fix *ARGS:
+    uv run ruff format .
+    uv run ruff check --fix {{ARGS}} .
+    uv run buf format -w protos
+    uv run cog -r -P $(git ls-files '*.md')
+
+# add a stored example of every new kind of fact; what is there is never rewritten
+corpus *ARGS:
+    uv run python tests/contracts/corpus.py {{ARGS}}
+
+# a release: renew the descriptor set that `buf breaking` compares with, in a commit of its own that says why
+release-contracts *ARGS:
+    uv run buf build -o tests/contracts/released.binpb {{ARGS}}
