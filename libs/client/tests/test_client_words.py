@@ -19,8 +19,8 @@ from factory.task.v1 import (
     TaskState,
     WatchResponse,
 )
-from factory_client.address import NoAddress, find_address
 from factory_client.as_json import as_json
+from factory_client.discovery import NoAddress, find_address
 from factory_client.plain import one_line, plain
 from factory_client.progress import Progress, Stage, advance
 from factory_client.waiting import why_sentences

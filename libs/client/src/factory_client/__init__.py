@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from factory_client.address import Address as Address
-    from factory_client.address import find_address as find_address
+    from factory_client.discovery import Address as Address
+    from factory_client.discovery import find_address as find_address
     from factory_client.errors import FactoryError as FactoryError
     from factory_client.errors import FieldViolation as FieldViolation
     from factory_client.factory import Factory as Factory
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["Address", "Factory", "FactoryError", "FieldViolation", "Submitted", "find_address", "has_ended"]
 
 _HOMES = {
-    "Address": "address",
+    "Address": "discovery",
     "Factory": "factory",
     "FactoryError": "errors",
     "FieldViolation": "errors",
     "Submitted": "factory",
-    "find_address": "address",
+    "find_address": "discovery",
     "has_ended": "factory",
 }
 

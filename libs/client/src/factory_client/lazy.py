@@ -37,7 +37,7 @@ BUILT_IN = {
 }
 # Order and place in `factory --help`; what is not installed is not shown.
 PANELS = {
-    START: ("demo", "up", "doctor", "run"),
+    START: ("demo", "up", "doctor", "run", "bootstrap"),
     TASKS: ("submit", "watch", "tasks", "why", "report", "release", "cancel", "erase", "classify", "project"),
     REVIEW: ("review",),
     MONEY: ("models", "usage", "ledger", "reconcile"),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from factory_client.address import Address, NoAddress, find_address
+from factory_client.discovery import Address, NoAddress, find_address
 from factory_client.errors import FactoryError
 from factory_client.factory import Factory
 from factory_client.plain import one_line
