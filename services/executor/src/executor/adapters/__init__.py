@@ -1,0 +1,1 @@
+"""Everything outside: providers by their own SDKs, and working trees on disk."""

@@ -1,0 +1,103 @@
+"""What one request works with: the artifacts it names, and what its answers make of them.
+
+Fetches and stores; whether an answer is asked for again is decided in `phase.py`.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from artifacts import ArtifactDamaged, ArtifactMissing, Artifacts
+from factory.artifact.v1 import ArtifactRef, Change, Findings, Pack
+from factory.phase.v1 import PHASE_FAILURE_ARTIFACT_MISSING, PhaseCompleted, PhaseRequested
+from factory.task.v1 import PHASE_KIND_REVIEW
+from google.protobuf.message import DecodeError
+
+from executor.adapters.tree import Tree, change_by
+from executor.answer import Answer
+from executor.brief import Brief
+from executor.edits import DoesNotApply
+from executor.judging import Reviewed, authored, reviewed, summary_of
+from executor.outcome import failure_of
+from executor.phase import Hopeless, Judgement, Unusable, Usable
+from executor.transcript import NotReadable, answer_from
+
+
+class Gone(Exception):
+    """An artifact that the work needs is missing, damaged or not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    bundle: bytes
+    pack: Pack
+    change: Change | None
+    findings: Findings | None
+    body: str
+
+
+async def fetched(artifacts: Artifacts, request: PhaseRequested, brief: Brief) -> Material:
+    """Everything that the request names; raises Gone, naming what is not there."""
+    if not brief.base_commit:
+        raise Gone("no ContextGathered names the base commit")
+    try:
+        pack = await _maybe(artifacts, request.pack if request.HasField("pack") else None)
+        findings = await _maybe(artifacts, request.findings if request.HasField("findings") else None)
+        change = await artifacts.get(request.change_digest) if request.change_digest else None
+        body = await _maybe(artifacts, brief.body)
+        return Material(
+            bundle=await artifacts.get(request.snapshot.digest),
+            pack=Pack.FromString(pack or b""),
+            change=None if change is None else Change.FromString(change),
+            findings=None if findings is None else Findings.FromString(findings),
+            body=(body or b"").decode(errors="replace"),
+        )
+    except (ArtifactMissing, ArtifactDamaged, DecodeError) as error:
+        raise Gone(str(error)) from error
+
+
+async def judged(artifacts: Artifacts, tree: Tree, request: PhaseRequested, source: str, text: str) -> Judgement:
+    """What an answer is worth; for one that can be used, its result is stored before this returns."""
+    if request.phase == PHASE_KIND_REVIEW:
+        return await _review(artifacts, request, source, text)
+    blocks = authored(text)
+    if isinstance(blocks, Unusable):
+        return blocks
+    try:
+        change = await asyncio.to_thread(change_by, tree, blocks)
+    except DoesNotApply as complaint:
+        return Unusable(text, tree.redactions.hide_shown(str(complaint)))
+    stored = await artifacts.put(change.SerializeToString(deterministic=True))
+    result = PhaseCompleted(request_id=request.request_id, change_digest=stored.digest)
+    if blocks.summary:
+        result.summary.CopyFrom(await artifacts.put(summary_of(blocks.summary)))
+    return Usable(result)
+
+
+async def recorded(artifacts: Artifacts, request: PhaseRequested, response: ArtifactRef) -> Answer | Hopeless:
+    """The answer that a fact has put on record."""
+    try:
+        return answer_from(await artifacts.get(response.digest))
+    except (ArtifactMissing, ArtifactDamaged, NotReadable) as error:
+        return Hopeless(failure_of(request.request_id, PHASE_FAILURE_ARTIFACT_MISSING, f"recorded answer: {error}"))
+
+
+async def _review(artifacts: Artifacts, request: PhaseRequested, source: str, text: str) -> Judgement:
+    match reviewed(text, source):
+        case Unusable() as unusable:
+            return unusable
+        case Reviewed(verdict=verdict, findings=findings, summary=summary) as review:
+            result = PhaseCompleted(
+                request_id=request.request_id,
+                change_digest=request.change_digest,
+                verdict=verdict,
+                blocking_findings=review.blocking,
+            )
+            if findings.findings:
+                result.findings.CopyFrom(await artifacts.put(findings.SerializeToString(deterministic=True)))
+            if summary:
+                result.summary.CopyFrom(await artifacts.put(summary_of(summary)))
+            return Usable(result)
+
+
+async def _maybe(artifacts: Artifacts, reference: ArtifactRef | None) -> bytes | None:
+    return None if reference is None else await artifacts.get(reference.digest)

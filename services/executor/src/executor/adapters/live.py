@@ -1,0 +1,39 @@
+"""Publishes a model's words as they come, for whoever watches; best effort, nobody stores them."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from eventlog import subjects
+
+EVERY_S = 0.1
+
+Publish = Callable[[str, bytes], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def publishing(publish: Publish, org: str, task_id: str, call_id: str) -> AsyncIterator[Callable[[str], None]]:
+    """Gives a function that takes pieces of text; they are sent on together, ten times a second."""
+    pieces: list[str] = []
+    subject = subjects.live(org, task_id)
+
+    async def send() -> None:
+        if not pieces:
+            return
+        text = "".join(pieces)
+        pieces.clear()
+        with contextlib.suppress(Exception):  # a watcher may miss words; the call goes on
+            await publish(subject, json.dumps({"call_id": call_id, "text": text}).encode())
+
+    async def pump() -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            await send()
+
+    pumping = asyncio.create_task(pump())
+    try:
+        yield pieces.append
+        await send()
+    finally:
+        pumping.cancel()

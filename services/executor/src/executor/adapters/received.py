@@ -1,0 +1,115 @@
+"""What has arrived of an answer so far, and how a stream is read to its end whatever happens to it.
+
+Never retries and never raises for what a provider does: a call that was sent has to be put on record.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from executor.answer import ANSWER_BYTES_MAX, Answer, Fault, FaultKind, Question
+
+log = structlog.get_logger()
+
+CONNECT_TIMEOUT_S = 10.0
+CALL_ID_HEADER = "X-Client-Request-Id"
+
+OnText = Callable[[str], None]
+
+
+class Wire(Protocol):
+    """A provider, as the executor needs it."""
+
+    async def ask(self, question: Question, on_text: OnText) -> Answer:
+        """Makes one call: one attempt on the wire, read to its end."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class StreamFault(Exception):
+    """The provider said within the stream that it has failed."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+@dataclass(slots=True)
+class Received:
+    """Grows as the stream is read."""
+
+    on_text: OnText
+    begun_at: float = field(default_factory=time.monotonic)
+    parts: list[str] = field(default_factory=list)
+    size: int = 0
+    refusal: str = ""
+    finish_reason: str = ""
+    raw_usage: dict[str, Any] | None = None
+    provider_model: str = ""
+    provider_request_id: str = ""
+    service_tier: str = ""
+    http_status: int = 0
+    first_token_s: float | None = None
+    is_final: bool = False
+    """Nothing that matters can follow, so a connection that breaks now does no harm."""
+
+    def text(self, piece: str | None) -> None:
+        if not piece:
+            return
+        if self.first_token_s is None:
+            self.first_token_s = time.monotonic() - self.begun_at
+        self.size += len(piece)
+        if self.size > ANSWER_BYTES_MAX:
+            raise StreamFault(Fault(FaultKind.BROKEN, message=f"the answer has more than {ANSWER_BYTES_MAX} bytes"))
+        self.parts.append(piece)
+        self.on_text(piece)
+
+    def opened(self, response: Any) -> None:
+        """Notes what the response's head says."""
+        self.http_status = response.status_code
+        headers = response.headers
+        self.provider_request_id = headers.get("x-request-id") or headers.get("request-id") or ""
+
+    def answer(self, fault: Fault | None) -> Answer:
+        return Answer(
+            text="".join(self.parts),
+            refusal=self.refusal,
+            finish_reason=self.finish_reason,
+            raw_usage=self.raw_usage,
+            provider_model=self.provider_model,
+            provider_request_id=self.provider_request_id,
+            service_tier=self.service_tier,
+            http_status=(fault.http_status if fault else 0) or self.http_status,
+            time_to_first_token_s=self.first_token_s,
+            fault=fault,
+        )
+
+
+async def read_to_the_end(
+    read: Callable[[Received], Awaitable[None]],
+    fault_of: Callable[[Exception], Fault],
+    *,
+    timeout_s: float,
+    on_text: OnText,
+) -> Answer:
+    """Runs `read`, and makes an answer of what it has received, whole or not."""
+    received = Received(on_text)
+    fault: Fault | None = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            await read(received)
+        if not received.finish_reason:
+            fault = Fault(FaultKind.BROKEN, message="the stream ended without a finish reason")
+    except TimeoutError:
+        fault = Fault(FaultKind.TIMEOUT, message=f"not finished within {timeout_s:g} s")
+    except StreamFault as told:
+        fault = told.fault
+    except Exception as error:
+        fault = fault_of(error)
+        log.warning("call.faulted", kind=fault.kind, status=fault.http_status, error=type(error).__name__)
+    return received.answer(None if received.is_final else fault)

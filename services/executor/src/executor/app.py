@@ -1,0 +1,300 @@
+"""The executor's composition: it takes requests for phases from its queue and sees each through to its result.
+
+What to do next is decided in `phase.py`; here it is done: fetch, ask, store, append. Never retries a call by itself and
+never decides what a failure means for the task.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from eventlog import Conflict, Past, Stale
+from factory.call.v1 import ModelCalled, ModelCallStarted
+from factory.event.v1 import AnyFact
+from factory.phase.v1 import (
+    PHASE_FAILURE_ARTIFACT_MISSING,
+    PHASE_FAILURE_CONTEXT_TOO_LARGE,
+    PHASE_FAILURE_POISON,
+    PHASE_FAILURE_UNAUTHENTICATED,
+    PhaseFailed,
+    PhaseRequested,
+)
+from policy.models import Model, models_from
+from runtime import Runtime, Service, Work
+from worktree import TreeDiffers
+
+from executor.adapters import desk, wires
+from executor.adapters.live import publishing
+from executor.adapters.received import Wire
+from executor.adapters.tree import Tree, prepared
+from executor.answer import Question
+from executor.brief import brief_of
+from executor.outcome import ending_of, failure_of, phase_failed
+from executor.phase import (
+    Ask,
+    Hopeless,
+    Judge,
+    Judgement,
+    Report,
+    Request,
+    Settled,
+    StandBack,
+    call_id,
+    evolve,
+    given_up,
+    next_step,
+    request_of,
+)
+from executor.prompt import Assignment, ContextTooLarge, prompt_for, shown_files
+from executor.settings import Settings, settings_from
+from executor.transcript import called, request_json, response_json, started
+
+log = structlog.get_logger()
+
+STAND_BACK_POLL_S = 0.5
+# How long after its end a call still counts as ours: its facts are on their way to the log.
+REPORTING_S = 5.0
+
+
+def service(env: Mapping[str, str]) -> Service:
+    """The executor of the model that `EXECUTOR_MODEL` names."""
+    settings = settings_from(env, models_from(env))
+    lane = f"executor-{settings.model.name}"
+
+    async def setup(rt: Runtime) -> None:
+        executor = Executor(rt, settings)
+        rt.worker(executor.handle, poison, slots=settings.slots)
+        rt.on_ready(executor.warm_up)
+        rt.on_stop(executor.close)
+
+    return Service(name=lane, lane=lane, setup=setup)
+
+
+def poison(work: Work) -> Sequence[AnyFact]:
+    """What is said of a request that was delivered too often without an outcome."""
+    detail = f"delivered {work.deliveries} times without an outcome"
+    return [failure_of(work.request_id, PHASE_FAILURE_POISON, detail)]
+
+
+@dataclass(slots=True)
+class Job:
+    """One request in hand."""
+
+    work: Work
+    request: PhaseRequested
+    assignment: Assignment
+    tree: Tree
+    past: Past
+    # calls that were open when we came, and that nobody in this process is making: their maker is gone
+    deserted: set[str]
+    judged: dict[int, Judgement] = field(default_factory=dict)
+    waiting_since: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Executor:
+    """One model, its wire, and the calls that this process is making."""
+
+    rt: Runtime
+    settings: Settings
+    active: set[str] = field(default_factory=set)
+    wire: Wire | None = None
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def model(self) -> Model:
+        return self.settings.model
+
+    async def warm_up(self) -> None:
+        """Imports the SDK, which takes seconds, before the first call needs it and after the service is ready."""
+        await self._opened()
+
+    async def close(self) -> None:
+        if self.wire is not None:
+            await self.wire.close()
+
+    async def handle(self, work: Work, past: Past) -> Sequence[AnyFact]:
+        """Sees one request through; what it returns is appended by the runtime, in one message."""
+        request = work.request
+        assert isinstance(request, PhaseRequested), f"{work.request_id!r} is no request for a phase"
+        root = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="factory-executor-"))
+        try:
+            job = await self._prepared(work, request, past, root)
+            return await self._see_through(job) if isinstance(job, Job) else self._given_up(request, past, job)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+
+    async def _prepared(self, work: Work, request: PhaseRequested, past: Past, root: Path) -> Job | PhaseFailed:
+        """The request with all that it needs, or why it cannot be asked."""
+        if not self.settings.api_key:
+            missing = f"no key for {self.model.name!r}: {self.model.key_env} is not set"
+            return failure_of(request.request_id, PHASE_FAILURE_UNAUTHENTICATED, missing)
+        brief = brief_of(past.facts())
+        try:
+            found = await desk.fetched(self.rt.artifacts, request, brief)
+            tree = await asyncio.to_thread(
+                prepared,
+                *(root / "tree", found.bundle, brief.base_commit, found.change, request.change_digest, found.pack),
+            )
+        except (desk.Gone, TreeDiffers) as gone:
+            return failure_of(request.request_id, PHASE_FAILURE_ARTIFACT_MISSING, str(gone))
+        assignment = Assignment(
+            phase=request.phase,
+            round=request.round,
+            title=brief.title,
+            type=brief.type,
+            scope=brief.scope,
+            body=found.body,
+            files=shown_files(found.pack.files, tree.touched),
+            diff=tree.diff,
+            findings=found.findings,
+        )
+        deserted = {call.started.call_id for call in self._lane(request, past).open} - self.active
+        return Job(work, request, assignment, tree, past, deserted)
+
+    async def _see_through(self, job: Job) -> Sequence[AnyFact]:
+        while True:
+            request = self._lane(job.request, job.past)
+            match next_step(request, job.judged, _foreign(request, job)):
+                case Settled():
+                    return []
+                case Report(facts):
+                    return facts
+                case Judge(call):
+                    assert call.ended is not None, f"{call.started.call_id!r} was answered"
+                    job.judged[call.number] = await self._judged_again(job, call.ended)
+                case StandBack(call_ids):
+                    await self._stand_back(job, call_ids)
+                case Ask() as ask:
+                    if (facts := await self._ask(job, ask)) is not None:
+                        return facts
+
+    async def _ask(self, job: Job, ask: Ask) -> Sequence[AnyFact] | None:
+        """Makes one call; the facts that end the request, or None when there is more to do."""
+        wire = await self._opened()
+        try:
+            start, question = await self._started(job, ask)
+        except ContextTooLarge as error:
+            failure = failure_of(job.request.request_id, PHASE_FAILURE_CONTEXT_TOO_LARGE, str(error))
+            return [*ask.lost, failure]
+        except Conflict:
+            await self._read_on(job)
+            return None
+        try:
+            end, judgement = await self._called(job, wire, start, question)
+        finally:
+            asyncio.get_running_loop().call_later(REPORTING_S, self.active.discard, start.call_id)
+        job.judged[ask.number] = judgement
+        with contextlib.suppress(Stale):  # the end of a paid call is recorded whatever can be read
+            await self._read_on(job)
+        request = evolve(self._lane(job.request, job.past), end, job.request.request_id)
+        match next_step(request, job.judged, _foreign(request, job)):
+            case Report(facts):
+                return [end, *facts]
+            case _:
+                recorded = await self.rt.log.report(job.work.id, [end], cause=job.work.event)
+                await self._read_on(job, at_least=recorded.sequence)
+                return None
+
+    async def _started(self, job: Job, ask: Ask) -> tuple[ModelCallStarted, Question]:
+        """Obtains the right to make call `ask.number`: raises Conflict if somebody else has done anything since."""
+        limit = min(job.request.max_output_tokens or self.model.max_output_tokens, self.model.max_output_tokens)
+        budget = self.model.context_window_tokens - limit
+        prompt = await asyncio.to_thread(prompt_for, job.assignment, ask.exchanges, budget_tokens=budget)
+        question = Question(
+            call_id=call_id(job.work.id, job.request.request_id, ask.number),
+            provider_model=self.model.provider_model,
+            system=prompt.system,
+            messages=prompt.messages,
+            max_output_tokens=limit,
+            timeout_s=self._timeout_s(job.request),
+        )
+        stored = await self.rt.artifacts.put(request_json(question))
+        start = started(question, job.request, self.model, stored, prompt.tokens_estimate)
+        self.active.add(start.call_id)
+        try:
+            recorded = await self.rt.log.append(
+                job.work.id,
+                [*ask.lost, start],
+                after=job.past.tip(self.rt.lane),
+                cause=job.work.event,
+                read_to=job.past.read_to,
+            )
+        except BaseException:
+            self.active.discard(start.call_id)
+            raise
+        log.info("call.started", call=start.call_id, sequence=recorded.sequence, lost=len(ask.lost))
+        return start, question
+
+    async def _called(
+        self, job: Job, wire: Wire, start: ModelCallStarted, question: Question
+    ) -> tuple[ModelCalled, Judgement]:
+        """One attempt on the wire, and what came of it."""
+        begun = time.monotonic()
+        async with publishing(self.rt.nc.publish, self.rt.settings.org, job.work.id, start.call_id) as on_text:
+            answer = await wire.ask(question, on_text)
+        latency_s = time.monotonic() - begun
+        ending = ending_of(answer, now=datetime.now(UTC), secret=self.settings.api_key)
+        received = answer.text or answer.refusal or answer.raw_usage or answer.fault is None
+        stored = await self.rt.artifacts.put(response_json(answer)) if received else None
+        end = called(start, answer, ending, self.model.wire, stored, latency_s)
+        log.info("call.ended", call=start.call_id, outcome=ending.outcome, failure=ending.failure, latency_s=latency_s)
+        if ending.failure:
+            return end, Hopeless(phase_failed(job.request.request_id, ending))
+        return end, await self._judged(job, answer.text)
+
+    async def _judged_again(self, job: Job, end: ModelCalled) -> Judgement:
+        """Reads a recorded answer as if it had just come: it is not paid for twice."""
+        answer = await desk.recorded(self.rt.artifacts, job.request, end.response)
+        if isinstance(answer, Hopeless):
+            return answer
+        ending = ending_of(answer, now=datetime.now(UTC))
+        if ending.failure:
+            return Hopeless(phase_failed(job.request.request_id, ending))
+        log.info("call.replayed", call=end.call_id)
+        return await self._judged(job, answer.text)
+
+    async def _judged(self, job: Job, text: str) -> Judgement:
+        return await desk.judged(self.rt.artifacts, job.tree, job.request, self.model.name, text)
+
+    async def _stand_back(self, job: Job, call_ids: Sequence[str]) -> None:
+        """Waits for calls that somebody else is making; one that takes too long is taken for deserted."""
+        await asyncio.sleep(STAND_BACK_POLL_S)
+        await self._read_on(job)
+        now = time.monotonic()
+        for id in call_ids:
+            since = job.waiting_since.setdefault(id, now)
+            if now - since > self._timeout_s(job.request) + REPORTING_S:
+                job.deserted.add(id)
+
+    async def _read_on(self, job: Job, *, at_least: int = 0) -> None:
+        job.past = await self.rt.log.read(job.work.id, at_least=at_least, known=job.past)
+
+    def _lane(self, request: PhaseRequested, past: Past) -> Request:
+        facts = (fact for recorded in past.lane(self.rt.lane) for fact in recorded.facts)
+        return request_of(facts, request.request_id)
+
+    def _given_up(self, request: PhaseRequested, past: Past, failure: PhaseFailed) -> Sequence[AnyFact]:
+        return given_up(self._lane(request, past), failure, self.active)
+
+    def _timeout_s(self, request: PhaseRequested) -> float:
+        asked = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else 0.0
+        return min(asked or self.settings.call_timeout_s, self.settings.call_timeout_s)
+
+    async def _opened(self) -> Wire:
+        async with self.opening:
+            if self.wire is None:
+                self.wire = await asyncio.to_thread(wires.open_wire, self.model, self.settings.api_key)
+            return self.wire
+
+
+def _foreign(request: Request, job: Job) -> set[str]:
+    """Calls that began while we were at it: somebody else is making them."""
+    return {call.started.call_id for call in request.open} - job.deserted

@@ -1,0 +1,94 @@
+"""What a call leaves behind: its facts, and the request and response as artifacts that can be read again.
+
+Pure. Credentials are never part of it. The stored response is all that is needed to judge the answer a second time
+without asking for it a second time.
+"""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from factory.artifact.v1 import ArtifactRef
+from factory.call.v1 import ModelCalled, ModelCallStarted
+from factory.phase.v1 import PhaseRequested
+from policy.models import Model
+
+from executor.answer import Answer, Question
+from executor.outcome import Ending
+from executor.usage import normalised
+
+FORMAT = 1
+
+
+class NotReadable(Exception):
+    """A stored response is not in a form that this release knows."""
+
+
+def started(
+    question: Question, request: PhaseRequested, model: Model, stored: ArtifactRef, input_tokens_estimate: int
+) -> ModelCallStarted:
+    """The right to make the call, once appended."""
+    return ModelCallStarted(
+        call_id=question.call_id,
+        request_id=request.request_id,
+        phase=request.phase,
+        model=model.name,
+        provider=model.provider,
+        provider_model=question.provider_model,
+        request=stored,
+        max_output_tokens=question.max_output_tokens,
+        input_tokens_estimate=input_tokens_estimate,
+    )
+
+
+def called(
+    start: ModelCallStarted, answer: Answer, ending: Ending, wire: str, stored: ArtifactRef | None, latency_s: float
+) -> ModelCalled:
+    """How the call ended, as far as the provider has told."""
+    fact = ModelCalled(
+        call_id=start.call_id,
+        request_id=start.request_id,
+        phase=start.phase,
+        model=start.model,
+        provider=start.provider,
+        provider_model=answer.provider_model or start.provider_model,
+        outcome=ending.outcome,
+        usage=normalised(wire, answer.raw_usage),
+        raw_usage=json.dumps(answer.raw_usage, ensure_ascii=False) if answer.raw_usage else "",
+        service_tier=answer.service_tier,
+        response=stored,
+        provider_request_id=answer.provider_request_id,
+        http_status=answer.http_status,
+        finish_reason=answer.finish_reason,
+    )
+    fact.latency.FromMicroseconds(round(latency_s * 1e6))
+    if answer.time_to_first_token_s is not None:
+        fact.time_to_first_token.FromMicroseconds(round(answer.time_to_first_token_s * 1e6))
+    return fact
+
+
+def request_json(question: Question) -> bytes:
+    """The request as it is sent, without credentials."""
+    return _json({"format": FORMAT, **asdict(question)})
+
+
+def response_json(answer: Answer) -> bytes:
+    """The answer as it was received."""
+    kept = asdict(answer)
+    del kept["fault"]
+    return _json({"format": FORMAT, **kept})
+
+
+def answer_from(stored: bytes) -> Answer:
+    """A stored answer, as if it had just been received; NotReadable for anything else."""
+    try:
+        kept = json.loads(stored)
+        if kept.pop("format") != FORMAT:
+            raise NotReadable("the response was stored in another format")
+        return Answer(**kept)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise NotReadable(f"the stored response is none: {error!r}") from error
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False, indent=1).encode(errors="replace")
