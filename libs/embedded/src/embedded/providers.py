@@ -43,11 +43,14 @@ def pretending(models: str, data: Path, env: Mapping[str, str]) -> Iterator[Prov
 
 @contextlib.contextmanager
 def _simulator(bill: Path) -> Iterator[str]:
-    from simulator import running
+    from simulator import WATCHABLE, start
 
     bill.parent.mkdir(parents=True, exist_ok=True)
-    with running(bill=bill) as url:
-        yield url
+    simulator = start(bill, pace=WATCHABLE)
+    try:
+        yield simulator.url
+    finally:
+        simulator.stop()
 
 
 def _pointing_at(url: str, env: Mapping[str, str]) -> dict[str, str]:
