@@ -6,7 +6,8 @@ from worktree import TreeEntry
 
 FILE_BYTES_MAX = 256 * 1024
 FILES_MAX = 20_000
-TEXT_BYTES_MAX = 32 * 1024 * 1024
+# Ranking holds every word of it in memory: about 15 bytes for each of these.
+TEXT_BYTES_MAX = 12 * 1024 * 1024
 # Longer lines are written by machines: minified code, inlined images, notebooks' outputs.
 LINE_CHARS_MAX = 4000
 # git calls a file binary that has a NUL among its first bytes.
