@@ -1,12 +1,12 @@
 """Handing in a task from the command line: options become one SubmitRequest, an answer becomes a few lines."""
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
-from factory.classification.v1 import TaskClassified
 from factory.task.v1 import Scope, TaskType
 
 from factory_client.as_json import as_json
@@ -18,7 +18,7 @@ from factory_client.plain import one_line
 from factory_client.session import USAGE, DataOption, JsonOption, emit, fail, talk
 from factory_client.words import code_word, pico_usd, scope_for, task_type_for, usd
 
-# The classifier contributes its function here: `classify(title, body) -> TaskClassified`.
+# The classifier contributes its function here: `classify(title, body) -> Classified`.
 CLASSIFY = "factory.classify"
 # What the factory takes at most; read a little more, so that it is the factory that refuses.
 BODY_BYTES_MAX = 256 * 1024
@@ -42,6 +42,19 @@ TypeOption = Annotated[
 MaxCost = Annotated[
     str, typer.Option(metavar="USD", help="Hold the task before it costs more, such as 0.50.", show_default=False)
 ]
+
+
+class Classified(Protocol):
+    """What this command needs of a classifier's answer."""
+
+    @property
+    def type(self) -> int: ...
+    @property
+    def scope(self) -> int: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def reasons(self) -> Sequence[str]: ...
 
 
 def submit(
@@ -151,7 +164,7 @@ def _classified(title: str, body: str, scope: str) -> tuple[str, str, str]:
     found = next(iter(entry_points(group=CLASSIFY)), None)
     if found is None:
         fail("--dry-run needs --type, because no classifier is installed here", USAGE)
-    said: TaskClassified = found.load()(title, body)
+    said: Classified = found.load()(title, body)
     return code_word(TaskType, said.type), scope or code_word(Scope, said.scope), "; ".join(said.reasons) or said.method
 
 
