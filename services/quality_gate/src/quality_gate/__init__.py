@@ -1,0 +1,1 @@
+"""Judges a change in a sandbox."""

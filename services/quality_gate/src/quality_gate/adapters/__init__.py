@@ -1,0 +1,1 @@
+"""What the gate touches: sandboxes, trees on disk, the analysers."""
