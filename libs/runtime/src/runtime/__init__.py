@@ -1,5 +1,10 @@
 """Runs services: settings, logs, health, metrics, drain, gRPC server, auth. Knows no service by name."""
 
+import os
+
+# Children are started by exec, never by a bare fork: gRPC's fork handlers have nothing to do but warn. Read at import.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 from eventlog.work import Work as Work
 
 from runtime.rpc import Caller as Caller

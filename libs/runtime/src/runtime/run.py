@@ -114,8 +114,10 @@ async def _started(service: Service, env: Mapping[str, str], house: House) -> As
         await asyncio.gather(*runtime.tasks, return_exceptions=True)
         for close in reversed(runtime.closers):
             await close()
-        with contextlib.suppress(Exception):
+        try:
             await broker.stop()
+        except Exception as error:
+            log.warning("nats.not_drained", service=service.lane, error=repr(error))
 
 
 @contextlib.asynccontextmanager

@@ -86,7 +86,7 @@ class Runtime:
             pull_sub=PullSub(batch_size=batch, timeout=PULL_TIMEOUT_S),
             ack_policy=AckPolicy.MANUAL,
             decoder=_as_it_is,
-            inbox_prefix=f"_INBOX_{self.lane}".encode(),
+            inbox_prefix=f"_INBOX_{self.lane}.".encode(),
         )
         subscriber(deliver)
 
