@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from audit.adapters.store import Store
-from audit.app import database, rebuild, service
+from audit.adapters.store import Store, connect
+from audit.app import database, rebuild, remade, service
 from embedded.nats import Nats
-from eventlog import EventLog
+from eventlog import EventLog, Recorded
 from factory.audit.v1 import (
     USAGE_DIMENSION_DAY,
     USAGE_DIMENSION_MODEL,
@@ -31,6 +31,7 @@ from factory.audit.v1 import (
 )
 from factory.call.v1 import CALL_OUTCOME_OK, ModelCalled, ModelCallStarted, Usage
 from factory.classification.v1 import TaskClassified
+from factory.event.v1 import Event
 from factory.log.v1 import LogPosition
 from factory.price.v1 import PricePublished, PriceTier
 from factory.project.v1 import ProjectCreated
@@ -239,9 +240,43 @@ async def test_a_restart_goes_on_from_the_checkpoint_and_a_rebuild_gives_the_sam
     last = await Lanes(nc).one_task("b")
     async with running_audit(nats_server, tmp_path, nc) as second:
         await ask(second.audit.Tasks, TasksRequest(min_position=at_least(last)))
-    store = Store(database(tmp_path / "data"))
-    before = store.digest()
+    env = settings(nats_server, tmp_path)
 
-    assert await rebuild(Lanes(nc).of("audit"), store) == before
+    assert await remade(env)
+    store = Store(database(tmp_path / "data"))
     assert store.position == last
+    before = store.digest()
+    assert await rebuild(Lanes(nc).of("audit"), store) == before
     store.close()
+
+
+async def test_a_ledger_that_was_tampered_with_is_found_out_and_made_anew(
+    nats_server: Nats, tmp_path: Path, nc: Client
+):
+    env = settings(nats_server, tmp_path)
+    async with running_audit(nats_server, tmp_path, nc) as running:
+        last = await running.events.one_task()
+        await ask(running.audit.Tasks, TasksRequest(min_position=at_least(last)))
+        assert await remade(env)
+    with connect(database(tmp_path / "data")) as db:
+        db.execute("update call set tokens = '1'")
+
+    assert not await remade(env)
+    assert not await remade(env, repair=True)
+    assert await remade(env)
+
+
+async def test_another_log_under_the_same_ledger_is_noticed_and_read_from_its_beginning(
+    nats_server: Nats, tmp_path: Path, nc: Client
+):
+    data = tmp_path / "data"
+    store = Store(database(data))
+    foreign = [Event(event_id=f"other-{n}", id="old", producer="conductor", version=n) for n in (1, 2, 3)]
+    store.apply([Recorded(event, event.version, b"") for event in foreign])
+    store.close()
+    last = await Lanes(nc).one_task()
+    async with running_audit(nats_server, tmp_path, nc) as running:
+        answer = await ask(running.audit.Tasks, TasksRequest(min_position=at_least(last)))
+
+        assert [row.task_id for row in answer.tasks] == [TASK]
+        assert answer.position.sequence == last

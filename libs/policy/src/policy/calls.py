@@ -5,7 +5,7 @@ every report count with the same `reckon`, so that they cannot differ.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -175,13 +175,12 @@ def learn(call: Call, fact: ModelCallStarted | ModelCalled, at: datetime, place:
     match fact:
         case ModelCallStarted():
             if call.started_place is None or place < call.started_place:
-                return replace(call, started=fact, started_at=at, started_place=place)
+                return Call(call.call_id, call.task_id, fact, at, place, call.ended, call.ended_at, call.ended_place)
         case ModelCalled():
-            known = call.ended
-            if known is None or call.ended_place is None:
-                return replace(call, ended=fact, ended_at=at, ended_place=place)
-            if (_weight(fact), place) > (_weight(known), call.ended_place):
-                return replace(call, ended=fact, ended_at=at, ended_place=place)
+            if call.ended is None or (_weight(fact), place) > (_weight(call.ended), call.ended_place):
+                return Call(
+                    call.call_id, call.task_id, call.started, call.started_at, call.started_place, fact, at, place
+                )
     return call
 
 

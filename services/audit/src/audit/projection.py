@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from eventlog import Recorded
 from factory.call.v1 import ModelCalled, ModelCallStarted
-from factory.event.v1 import AnyFact, Event, Fact
+from factory.event.v1 import Event, Fact
 from factory.operations.v1 import DeadLettered
 from factory.price.v1 import PricePublished
 from factory.project.v1 import ProjectCreated
@@ -21,7 +21,7 @@ from policy.calls import Call, Place, Tally, learn
 from policy.prices import Price, PriceBook, valid_from
 
 from audit.ledger import Bucket, Entry, entry
-from audit.task_row import TaskRow, evolve
+from audit.task_row import NOTHING, TaskRow, evolve
 
 # Facts that are about no task: they make no row in the task list.
 NO_TASK = (ProjectCreated, PricePublished, TaskRefused, DeadLettered)
@@ -79,6 +79,7 @@ class Changes:
     """What a batch changes. `sums` are differences; everything else is as it is to be."""
 
     sequence: int
+    event_id: str = ""
     entries: list[Entry] = field(default_factory=list)
     tasks: list[TaskRow] = field(default_factory=list)
     projects: list[ProjectRow] = field(default_factory=list)
@@ -88,6 +89,22 @@ class Changes:
     stories: list[Event] = field(default_factory=list)
     # Facts of unknown kind, by the number of their arm.
     skipped: Counter[int] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Draft:
+    """What is known, while a batch is read into it. `latest` is when each task was last heard of."""
+
+    calls: dict[str, Call]
+    tasks: dict[str, TaskRow]
+    projects: dict[str, ProjectRow]
+    latest: dict[str, datetime] = field(default_factory=dict)
+
+    def heard(self, task_id: str, at: datetime) -> None:
+        task = self.tasks.get(task_id)
+        if task is None:
+            task = self.tasks[task_id] = TaskRow(task_id)
+        self.latest[task_id] = max(at, self.latest.get(task_id) or task.changed_at or at)
 
 
 def check_contiguous(batch: Sequence[Recorded], after: int) -> None:
@@ -127,55 +144,52 @@ def touched(batch: Iterable[Recorded]) -> Touched:
 
 def fold(batch: Sequence[Recorded], known: Known) -> Changes:
     """What becomes of what is known, once these events are read."""
-    changes = Changes(sequence=batch[-1].sequence)
-    calls = {call_id: entry.call for call_id, entry in known.entries.items()}
-    tasks, projects = dict(known.tasks), dict(known.projects)
+    changes = Changes(batch[-1].sequence, batch[-1].event.event_id)
+    draft = Draft({i: e.call for i, e in known.entries.items()}, dict(known.tasks), dict(known.projects))
     for recorded in batch:
-        _read(recorded, changes, calls, tasks, projects)
+        _read(recorded, changes, draft)
     prices = PriceBook([*known.prices, *changes.prices]) if changes.prices else known.prices
-    _settle(changes, known, calls, tasks, prices)
-    changes.tasks = [row for task_id, row in tasks.items() if row != known.tasks.get(task_id)]
-    changes.projects = [row for name, row in projects.items() if row != known.projects.get(name)]
+    _settle(changes, known, draft, prices)
+    changes.tasks = [row for task_id, row in draft.tasks.items() if row != known.tasks.get(task_id)]
+    changes.projects = [row for name, row in draft.projects.items() if row != known.projects.get(name)]
     return changes
 
 
-def _read(
-    recorded: Recorded,
-    changes: Changes,
-    calls: dict[str, Call],
-    tasks: dict[str, TaskRow],
-    projects: dict[str, ProjectRow],
-) -> None:
+def _read(recorded: Recorded, changes: Changes, draft: Draft) -> None:
     """Takes one event into calls, tasks, projects and prices."""
     event, facts = recorded.event, recorded.facts
     at = event.occurred_at.ToDatetime(tzinfo=UTC)
+    only_calls = bool(facts)
     for position, fact in enumerate(facts):
         match fact:
             case ModelCallStarted() | ModelCalled():
-                call = calls.get(fact.call_id) or Call(fact.call_id, event.id)
-                calls[fact.call_id] = learn(call, fact, at, Place(event.version, position, event.producer))
+                call = draft.calls.get(fact.call_id) or Call(fact.call_id, event.id)
+                draft.calls[fact.call_id] = learn(call, fact, at, Place(event.version, position, event.producer))
+                continue
             case None:
                 changes.skipped[arm_number(event.facts[position])] += 1
             case PricePublished():
                 changes.prices.append(Price(fact, at))
             case ProjectCreated():
-                _create(projects, fact)
+                _create(draft.projects, fact)
             case TaskSubmitted():
-                _count(projects, tasks.get(event.id), fact)
+                _count(draft.projects, draft.tasks.get(event.id), fact)
             case _:
                 pass
-    if not all(isinstance(fact, NO_TASK) for fact in facts):
-        tasks[event.id] = evolve(tasks.get(event.id) or TaskRow(event.id), event, facts, at)
-        if story := _without_calls(event, facts):
-            changes.stories.append(story)
+        only_calls = False
+    if all(isinstance(fact, NO_TASK) for fact in facts):
+        return
+    draft.heard(event.id, at)
+    if not only_calls:
+        draft.tasks[event.id] = evolve(draft.tasks[event.id], event, facts)
+        changes.stories.append(_without_calls(event))
 
 
-def _settle(
-    changes: Changes, known: Known, calls: dict[str, Call], tasks: dict[str, TaskRow], prices: PriceBook
-) -> None:
+def _settle(changes: Changes, known: Known, draft: Draft, prices: PriceBook) -> None:
     """Makes the entries anew, and moves the differences to the sums of old and new bucket and of the task."""
-    for call_id, call in calls.items():
-        task = tasks[call.task_id]
+    gains: dict[str, Tally] = {}
+    for call_id, call in draft.calls.items():
+        task = draft.tasks[call.task_id]
         now, before = entry(call, prices, task.project, task.task_type), known.entries.get(call_id)
         if now == before:
             continue
@@ -183,9 +197,14 @@ def _settle(
         gain = now.reckoning.tally
         _add(changes.sums, now.bucket, gain)
         if before is not None:
-            _add(changes.sums, before.bucket, -before.reckoning.tally)
-            gain += -before.reckoning.tally
-        tasks[call.task_id] = replace(task, tally=task.tally + gain)
+            loss = -before.reckoning.tally
+            _add(changes.sums, before.bucket, loss)
+            gain += loss
+        gains[call.task_id] = gains[call.task_id] + gain if call.task_id in gains else gain
+    for task_id in gains.keys() | draft.latest.keys():
+        task = draft.tasks[task_id]
+        latest = draft.latest.get(task_id, task.changed_at)
+        draft.tasks[task_id] = replace(task, tally=task.tally + gains.get(task_id, NOTHING), changed_at=latest)
 
 
 def _add(sums: dict[Bucket, Tally], bucket: Bucket, tally: Tally) -> None:
@@ -205,13 +224,11 @@ def _count(projects: dict[str, ProjectRow], task: TaskRow | None, fact: TaskSubm
         projects[fact.project] = replace(row, tasks=row.tasks + 1)
 
 
-def _without_calls(event: Event, facts: Sequence[AnyFact | None]) -> Event | None:
-    """The event without its calls, which have rows of their own; None when nothing else is in it."""
-    if not any(isinstance(fact, ModelCallStarted | ModelCalled) for fact in facts):
-        return event
+def _without_calls(event: Event) -> Event:
+    """The event without its calls, which have rows of their own."""
     kept = [fact for fact in event.facts if fact.WhichOneof("fact") not in CALL_ARMS]
-    if not kept:
-        return None
+    if len(kept) == len(event.facts):
+        return event
     return Event(id=event.id, version=event.version, occurred_at=event.occurred_at, producer=event.producer, facts=kept)
 
 

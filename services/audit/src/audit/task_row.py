@@ -4,7 +4,7 @@ Pure. The conductor decides by its own state; this one is only for showing.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from factory.classification.v1 import TaskClassified
 from factory.delivery.v1 import PullRequestOpened
@@ -47,16 +47,17 @@ class TaskRow:
     tally: Tally = NOTHING
 
 
-def evolve(row: TaskRow, event: Event, facts: list[AnyFact | None], at: datetime) -> TaskRow:
+def evolve(row: TaskRow, event: Event, facts: list[AnyFact | None]) -> TaskRow:
     """The row after one more event of its task, from any lane; an event that was read before changes nothing."""
-    row = replace(row, changed_at=max(row.changed_at or at, at))
     if event.producer != CONDUCTOR:
         return _heard(row, event, facts)
     if event.version <= row.conductor_version:
         return row
+    at, standing = event.occurred_at.ToDatetime(tzinfo=UTC), row.standing
     for fact in facts:
-        row = _decided(replace(row, standing=stand(row.standing, fact)), fact, at)
-    return replace(row, conductor_version=event.version)
+        standing = stand(standing, fact)
+        row = _decided(row, fact, at)
+    return replace(row, standing=standing, conductor_version=event.version)
 
 
 def _decided(row: TaskRow, fact: AnyFact | None, at: datetime) -> TaskRow:

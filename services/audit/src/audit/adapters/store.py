@@ -83,6 +83,11 @@ class Store:
         """The last sequence that the rows reflect."""
         return read_position(self._db)
 
+    def continues(self, recorded: Recorded) -> bool:
+        """Whether the event at the checkpoint's sequence is the one that was read there; if not, the log is another."""
+        found = self._db.execute("select sequence, event_id from checkpoint where stream = ?", (STREAM,)).fetchone()
+        return (recorded.sequence, recorded.event.event_id) == (found["sequence"], found["event_id"])
+
     def apply(self, batch: Sequence[Recorded]) -> Changes:
         """Takes a batch that follows the checkpoint into rows and sums; raises Gap if it does not follow."""
         with self._transaction():
@@ -99,12 +104,20 @@ class Store:
         with self._transaction():
             for table in VIEWS:
                 self._db.execute(f"delete from {table}")  # noqa: S608 (a name from the table above)
-            self._db.execute("insert into checkpoint values (?, 0)", (STREAM,))
+            self._db.execute("insert into checkpoint values (?, 0, '')", (STREAM,))
         self._prices = None
 
     def digest(self) -> str:
         """SHA-256 over every row of every view: equal for equal contents."""
         return digest(self._db)
+
+    def sealed(self) -> tuple[int, str]:
+        """Position and digest of one moment, while others write on."""
+        self._db.execute("begin")
+        try:
+            return self.position, self.digest()
+        finally:
+            self._db.execute("rollback")
 
     def skipped(self) -> Counter[int]:
         """Facts of unknown kind that were passed over, by the number of their arm."""
@@ -163,7 +176,8 @@ class Store:
         )
         self._add(changes.sums)
         moved = db.execute(
-            "update checkpoint set sequence = ? where stream = ? and sequence = ?", (changes.sequence, STREAM, after)
+            "update checkpoint set sequence = ?, event_id = ? where stream = ? and sequence = ?",
+            (changes.sequence, changes.event_id, STREAM, after),
         )
         if moved.rowcount != 1:
             raise ForeignCheckpoint(f"{self.path}: the checkpoint is not at {after} any more")

@@ -3,10 +3,12 @@
 
 create table checkpoint (
     stream text primary key,
-    sequence integer not null
+    sequence integer not null,
+    -- Of the event at that sequence: another one there means another log.
+    event_id text not null
 ) strict, without rowid;
 
-insert into checkpoint values ('EVENTS', 0);
+insert into checkpoint values ('EVENTS', 0, '');
 
 -- Facts of kinds that this release does not know, by the number of their arm.
 create table skipped (
