@@ -97,7 +97,7 @@ def test_progress_shows_each_round_of_a_phase_as_a_step_of_its_own(told):
         ("classify", "ui, focused"),
         ("implement", ""),
         ("review", "asks for changes: 1 blocking finding"),
-        ("implement", "implement again, after model review"),
+        ("implement", "again, after model review"),
         ("review", "approves"),
         ("quality gate", "pass · 12 tests passed"),
         ("human review", "approved by ada"),

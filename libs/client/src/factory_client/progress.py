@@ -100,16 +100,16 @@ def _with(progress: Progress, fact: AnyFact, now_s: float) -> Progress:
             planned = [Step(phase_word(one.phase), who=one.model) for one in phases]
             rest = (Step(GATE, who="tools"), Step(HUMAN, who="you"), Step(DELIVERY, who="delivery"))
             return replace(progress, steps=(*progress.steps, *planned, *rest))
-        case ReworkRequested(cause=cause, phase=phase):
-            return replace(progress, because=f"{phase_word(phase)} again, after {cause_word(cause)}")
+        case ReworkRequested(cause=cause):
+            return replace(progress, because=f"again, after {cause_word(cause)}")
         case PhaseRerouted(from_model=before, to_model=model, reason=reason):
             return replace(progress, because=f"{model} instead of {before}: {failure_word(reason)}")
         case TaskHeld(reason=reason):
             return replace(progress, remark=f"held: {reason}")
         case TaskReleased():
             return replace(progress, remark="")
-        case TaskCompleted(pull_request_url=url):
-            return replace(progress, remark=f"pull request: {url}")
+        case TaskCompleted():
+            return replace(progress, remark="")
         case TaskFailed(reason=reason):
             return replace(_stopped(progress, now_s), remark=f"failed: {reason}")
         case TaskCancelled(cancelled_by=who):

@@ -151,7 +151,7 @@ def _ledger_table(lines: list[LedgerLine]) -> Table:
     for line in lines:
         table.add_row(
             line.call_id,
-            clock_text(line.started_at),
+            clock_text(line.started_at) if line.HasField("started_at") else "",
             line.model,
             phase_word(line.phase),
             outcome_word(line.outcome),
