@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -280,3 +282,22 @@ async def test_another_log_under_the_same_ledger_is_noticed_and_read_from_its_be
 
         assert [row.task_id for row in answer.tasks] == [TASK]
         assert answer.position.sequence == last
+
+
+async def test_the_command_compares_the_running_ledger_with_a_bill(desk: Desk, tmp_path: Path):
+    last = await desk.events.one_task()
+    await ask(desk.audit.Tasks, TasksRequest(min_position=at_least(last)))
+    bill, call = tmp_path / "bill.jsonl", f"{TASK}.design-1-1-1"
+    (tmp_path / "factory.json").write_text(json.dumps({"url": desk.house.grpc_address, "token": "all"}))
+
+    def reconcile(*lines: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        bill.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        command = [sys.executable, "-m", "factory_client", "reconcile", str(bill), "--json", "--data", str(tmp_path)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return ended.returncode, json.loads(ended.stdout)
+
+    billed = {"client_request_id": call, "input": 2_000, "output": 400}
+    code, equal = await asyncio.to_thread(reconcile, billed)
+    assert (code, equal["agrees"], equal["billed_tokens"], equal["not_equal"]) == (0, True, 2_400, [])
+    code, twice = await asyncio.to_thread(reconcile, billed, billed)
+    assert (code, [call["class"] for call in twice["not_equal"]]) == (1, ["repeated"])
