@@ -3,12 +3,12 @@
 Only shows; whoever calls it decides what the end means.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from factory.event.v1 import Event
-from factory.task.v1 import TASK_STATE_AWAITING_REVIEW, Task, WatchResponse
+from factory.task.v1 import Task, WatchResponse
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -41,9 +41,9 @@ async def follow(
     screen: Console,
     *,
     start: Followed | None = None,
-    stop_at_review: bool = False,
+    stop_at: Collection[int] = (),
 ) -> Followed:
-    """Shows a task's progress until it has ended, or (where asked) until it waits for a human."""
+    """Shows a task's progress until it has ended, or has come to a state to `stop_at`."""
     followed = start or Followed(Progress(), Task(task_id=task_id))
     drawing = ProgressDrawing(skip=_settled(followed.progress))
     drawing.progress = followed.progress
@@ -54,7 +54,7 @@ async def follow(
             followed = Followed(drawing.progress, response.task, response.sequence)
             if not live:
                 _print_lines(response, drawing.progress, screen)
-            if stop_at_review and response.task.state == TASK_STATE_AWAITING_REVIEW:
+            if response.task.state in stop_at:
                 break
     return followed
 

@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 from factory.review.v1 import GetChangeResponse
-from factory.task.v1 import TASK_STATE_AWAITING_REVIEW, TASK_STATE_COMPLETED
+from factory.task.v1 import TASK_STATE_AWAITING_REVIEW, TASK_STATE_COMPLETED, TASK_STATE_HELD, TASK_STATE_PARKED
 from factory_client import Factory, FactoryError
 from factory_client.discovery import Address
 from factory_client.drawing import console, drawn_change
@@ -30,6 +30,8 @@ from embedded.demo_factory import NotStarted, running_factory
 from embedded.demo_outcome import Outcome, closing_words, opening_words, outcome_json, read_bill
 from embedded.demo_repository import GitMissing, prepare_remote
 
+# Where the demo has something to do, or nothing more to wait for.
+STOPS = (TASK_STATE_AWAITING_REVIEW, TASK_STATE_HELD, TASK_STATE_PARKED)
 TITLE = "Create user authentication with JWT tokens"
 
 T = TypeVar("T")
@@ -122,7 +124,7 @@ def _shown(scene: Scene, address: Address, task: str) -> Followed:
     """Follows the task to its end, and stops wherever a human has to decide."""
 
     def following(start: Followed | None) -> Followed:
-        return _ask(address, lambda factory: follow(factory, task, scene.screen, start=start, stop_at_review=True))
+        return _ask(address, lambda factory: follow(factory, task, scene.screen, start=start, stop_at=STOPS))
 
     followed = following(None)
     while followed.task.state == TASK_STATE_AWAITING_REVIEW:

@@ -78,7 +78,7 @@ def closing_words(outcome: Outcome, data: Path, screen: Console, *, kept: bool) 
     if outcome.task.state == TASK_STATE_COMPLETED:
         _pull_request(outcome.task, data, screen, kept)
     else:
-        screen.print(Text(f"The task {state_word(outcome.task.state)}: {one_line(outcome.task.reason)}", "red"))
+        screen.print(Text(f"The task is {state_word(outcome.task.state)}: {one_line(outcome.task.reason)}", "red"))
     screen.print()
     screen.print(Text(render_tree(outcome.report)))
     screen.print()
