@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def prompt_for(files, phase, title, diff="", findings=None, scope="feature", typ
 
 
 def sample_files() -> dict[str, str]:
-    found = [path for path in SAMPLE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    found = [path for path in SAMPLE.rglob("*") if path.is_file() and "cache" not in str(path.relative_to(SAMPLE))]
     return {path.relative_to(SAMPLE).as_posix(): path.read_text() for path in sorted(found)}
 
 
@@ -241,6 +242,13 @@ def test_whatever_the_title_the_code_compiles_and_stays_in_its_place(title, phas
         assert ".." not in edit.path
         if edit.path.endswith(".py"):
             compile(edit.replace, edit.path, "exec")
+
+
+def test_a_large_prompt_that_never_closes_its_tags_is_read_at_once():
+    begun = time.monotonic()
+    answer_to('<file path="a">\n<diff>\n<findings>\n<task_description>\n' * 50_000)
+
+    assert time.monotonic() - begun < 2
 
 
 def test_a_prompt_that_is_no_factory_prompt_gets_a_friendly_answer():

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 _HEADING = re.compile(r"^(Title|Type|Scope|Phase|Round):[ \t]*(.*)$", re.MULTILINE)
-_FILE = re.compile(
-    r'^<file path="(?P<path>[^"\n]+)"(?P<rest>[^>\n]*)>\n(?P<text>.*?)\n?^</file>', re.MULTILINE | re.DOTALL
-)
-_LINES = re.compile(r'lines="(\d+)-(\d+)"')
-_DIFF = re.compile(r"^<diff>\n(.*?)\n?^</diff>", re.MULTILINE | re.DOTALL)
-_FINDINGS = re.compile(r"^<findings>\n(.*?)\n?^</findings>", re.MULTILINE | re.DOTALL)
-_DESCRIPTION = re.compile(r"^<task_description>.*?^</task_description>", re.MULTILINE | re.DOTALL)
+_TAG_ATTRIBUTE = re.compile(r'(\w+)="([^"\n]*)"')
 _NEW_FILE = re.compile(r"^\+\+\+ b/(.+)$")
 _HUNK = re.compile(r"^@@ -\d+(?:,\d+)? \+(\d+)")
 
@@ -48,32 +43,60 @@ class Prompt:
     findings: tuple[Mapping[str, Any], ...] = ()
 
 
+# A call reads its prompt more than once; a few calls run at a time.
+@lru_cache(maxsize=16)
 def read_prompt(text: str) -> Prompt:
     """The parts of one user message; what is missing stays empty."""
     # The description is free text and may look like anything: it is cut out before the rest is read.
-    outside = _DESCRIPTION.sub("", text, count=1)
+    outside = text
+    for description in _tagged(text, "task_description"):
+        outside = text[: description.start] + text[description.end :]
+        break
     head = dict(reversed(_HEADING.findall(outside.split("\n# Repository", 1)[0])))
-    diff = "\n".join(_DIFF.findall(outside))
-    sent = list(_FILE.finditer(outside))
+    sent = [found for found in _tagged(outside, "file") if found.attributes.get("path")]
+    diff = "\n".join(found.inside for found in _tagged(outside, "diff"))
     added = tuple(_added(diff))
-    files = _created(diff, added) | {match["path"]: match["text"] + "\n" for match in sent if _is_whole(match)}
-    mentioned = [match["path"] for match in sent] + [line.path for line in added]
+    whole = {found.attributes["path"]: found.inside for found in sent if _starts_at_the_top(found)}
+    mentioned = [found.attributes["path"] for found in sent] + [line.path for line in added]
     return Prompt(
         title=head.get("Title", "").strip(),
         type=head.get("Type", "").strip(),
         scope=head.get("Scope", "").strip(),
         phase=head.get("Phase", "").strip(),
         round=int(head["Round"]) if head.get("Round", "").strip().isdigit() else 1,
-        files=files,
+        files=_created(diff, added) | whole,
         paths=tuple(dict.fromkeys(mentioned)),
         added=added,
         findings=tuple(_findings(outside)),
     )
 
 
-def _is_whole(match: re.Match[str]) -> bool:
-    lines = _LINES.search(match["rest"])
-    return lines is None or lines[1] == "1"
+@dataclass(frozen=True, slots=True)
+class _Tagged:
+    start: int
+    end: int
+    attributes: Mapping[str, str]
+    # Ends with a line break unless it is empty.
+    inside: str
+
+
+def _tagged(text: str, tag: str) -> Iterator[_Tagged]:
+    """What stands between tags that begin a line, in one pass: a prompt may be large and badly formed."""
+    opening, closing, at = f"\n<{tag}", f"\n</{tag}>", 0
+    text_from_line = "\n" + text
+    while (start := text_from_line.find(opening, at)) >= 0:
+        line_end = text_from_line.find("\n", start + 1)
+        end = text_from_line.find(closing, line_end) if line_end >= 0 else -1
+        if end < 0:
+            return
+        attributes = dict(_TAG_ATTRIBUTE.findall(text_from_line[start:line_end]))
+        inside = text_from_line[line_end + 1 : end + 1]
+        at = end + len(closing)
+        yield _Tagged(start, at - 1, attributes, inside)
+
+
+def _starts_at_the_top(found: _Tagged) -> bool:
+    return found.attributes.get("lines", "1-").partition("-")[0] == "1"
 
 
 def _added(diff: str) -> list[Added]:
@@ -104,10 +127,10 @@ def _created(diff: str, added: Sequence[Added]) -> dict[str, str]:
 
 def _findings(text: str) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = []
-    for block in _FINDINGS.findall(text):
+    for block in _tagged(text, "findings"):
         try:
-            value = json.loads(block)
-        except ValueError:
-            value = [{"message": block}]
+            value = json.loads(block.inside)
+        except (ValueError, RecursionError):
+            value = [{"message": block.inside}]
         found += [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
     return found

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from simulator.call import PIECE_CHARACTERS, Speaks, pieces_of
+from simulator.call import PIECE_CHARACTERS, Speaks, Wire, pieces_of
 from simulator.misbehaviour import Mode
 from simulator.pace import Pace
 from simulator.pretend import Planned
@@ -21,6 +21,8 @@ from simulator.tokens import CHARACTERS_PER_TOKEN
 HANG_S_MAX = 3600.0
 PIECE_TOKENS = PIECE_CHARACTERS // CHARACTERS_PER_TOKEN
 _BROKEN_EVENT = b'data: {"id": "broken, "choices": [{"delta"\n\n'
+# Anthropic's SDK passes over events without a name.
+_BROKEN_EVENT_NAMES = {Wire.ANTHROPIC: b"event: content_block_delta\n"}
 _BROKEN_BODY = b'{"id": "broken, "choices": [{"message"'
 
 
@@ -117,7 +119,7 @@ class Streamed(_Answer):
             case Mode.STREAM_ERROR:
                 yield wire.stream_error(reply), 0.0
             case Mode.MALFORMED_WIRE:
-                yield _BROKEN_EVENT, 0.0
+                yield _BROKEN_EVENT_NAMES.get(reply.asked.wire, b"") + _BROKEN_EVENT, 0.0
             case _:
                 for event in wire.closing(reply):
                     yield event, 0.0

@@ -40,7 +40,8 @@ def _cache_points(body: JsonObject) -> Iterator[CachePoint]:
     contents: list[Any] = [body.get("system"), *(m.get("content") for m in body["messages"] if isinstance(m, dict))]
     at = 0
     for content in contents:
-        for block in content if isinstance(content, list) else [{"text": text_in(content)}]:
+        blocks: list[Any] = content if isinstance(content, list) else [{"text": text_in(content)}]
+        for block in blocks:
             if not isinstance(block, dict):
                 continue
             at += len(block.get("text") or "")
