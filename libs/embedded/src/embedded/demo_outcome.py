@@ -20,7 +20,6 @@ from rich.text import Text
 from embedded.demo_repository import GitMissing, changed_files
 
 BILL = Path("simulator") / "bill.jsonl"
-KEYS = "ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY, DEEPSEEK_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +122,12 @@ def _bill(outcome: Outcome) -> str:
 def _how_to_go_on(outcome: Outcome, data: Path, kept: bool) -> str:
     lines = ["", "Your own repository next:"]
     if _pretend(outcome):
-        lines += [f"  export ANTHROPIC_API_KEY=…       # or any of {KEYS}; one is enough"]
+        lines += [
+            "  export ANTHROPIC_API_KEY=…         # real models; or OPENAI_API_KEY, GEMINI_API_KEY, DEEPSEEK_API_KEY",
+            "                                     # one key is enough, more give each phase its best model",
+        ]
     lines += [
-        "  factory up                        # and in another terminal, in your repository:",
+        "  factory up                         # and in another terminal, in your repository:",
         '  factory submit "What you want" --repo . --watch',
     ]
     if kept:
