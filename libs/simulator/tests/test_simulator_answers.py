@@ -99,6 +99,7 @@ def test_the_samples_own_tests_pass(sample):
     assert "16 passed" in sample.pytest().stdout
 
 
+@pytest.mark.slow
 def test_the_feature_goes_from_design_to_green_tests_over_one_real_finding(sample):
     assert sample.do("design") == ["docs/design/authentication.md"]
     assert json.loads(sample.ask("review"))["verdict"] == "approve"
@@ -118,6 +119,7 @@ def test_the_feature_goes_from_design_to_green_tests_over_one_real_finding(sampl
     assert "36 passed" in sample.pytest().stdout
 
 
+@pytest.mark.slow
 def test_without_the_rework_the_generated_tests_fail_on_the_expired_token(sample):
     for phase in ("design", "implement", "refactor", "write_tests"):
         sample.do(phase)
@@ -128,6 +130,7 @@ def test_without_the_rework_the_generated_tests_fail_on_the_expired_token(sample
     assert "test_an_expired_token_is_refused" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_finding_after_the_tests_is_still_resolved_and_then_another_one(sample):
     for phase in ("implement", "refactor", "write_tests"):
         sample.do(phase)
@@ -140,6 +143,7 @@ def test_a_finding_after_the_tests_is_still_resolved_and_then_another_one(sample
     assert sample.pytest().returncode == 0
 
 
+@pytest.mark.slow
 def test_a_focused_task_that_no_model_reviews_is_right_at_once(sample):
     sample.do("implement", title="Add a login endpoint with JWT", scope="focused")
     sample.do("write_tests", title="Add a login endpoint with JWT", scope="focused")
@@ -147,6 +151,7 @@ def test_a_focused_task_that_no_model_reviews_is_right_at_once(sample):
     assert "36 passed" in sample.pytest().stdout
 
 
+@pytest.mark.slow
 def test_scanners_find_nothing_in_what_was_written(sample):
     for phase, findings in [("design", None), ("implement", None), ("implement", []), ("refactor", None)]:
         sample.do(phase, findings=None if findings is None else [{"message": "expiry"}])

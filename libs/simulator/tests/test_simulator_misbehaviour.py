@@ -199,6 +199,15 @@ async def test_an_answer_can_be_unusable_and_still_arrive_whole(simulator, mode,
     assert final.response.usage.total_tokens == simulator.bill.total
 
 
+async def test_a_file_can_be_huge_whatever_the_limit_and_the_pace(tmp_path):
+    async with serve(tmp_path / "bill.jsonl", pace=Pace(tokens_per_second=100)) as simulator:
+        await wish(simulator, mode="huge_file")
+        events = await by_messages(simulator)
+
+        assert sum(len(e.delta.text) for e in events if e.type == "content_block_delta") > 4_000_000
+        assert simulator.bill.total > 1_000_000
+
+
 async def test_a_refusal_has_a_shape_of_its_own_on_each_wire(simulator):
     await wish(simulator, mode="refusal", times=3)
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from simulator.bill import BillFile
@@ -22,7 +23,10 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"--misbehave: {error}")
     pace = INSTANT if args.instant else Pace(args.tokens_per_second, args.first_token_delay)
-    listening = listen(args.host, args.port)
+    try:
+        listening = listen(args.host, args.port)
+    except OSError as error:
+        sys.exit(f"cannot listen on {args.host}:{args.port}: {error}")
     url = url_of(listening)
     if args.ready_file is not None:
         _announce(args.ready_file, url)
@@ -34,7 +38,8 @@ def main() -> None:
         await server_for(bill, pace, wishes).serve(sockets=[listening])
         await bill.close()
 
-    asyncio.run(run())
+    with suppress(KeyboardInterrupt):
+        asyncio.run(run())
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -47,7 +47,9 @@ def planned(asked: Asked, wish: Misbehaviour | None, cache: PromptCache, *, id: 
     """The whole answer, and what it will have cost however the caller behaves."""
     mode = wish.mode if wish else Mode.NONE
     text, finish = _text(asked, mode)
-    text, finish, reasoning = _within_limit(asked, text, finish)
+    # A file too large to accept is larger than any honest limit on output.
+    allowed = replace(asked, max_output_tokens=None) if mode == Mode.HUGE_FILE else asked
+    text, finish, reasoning = _within_limit(allowed, text, finish)
     billed = replace(_prompt_tokens(asked, cache), output=tokens_in(text), reasoning=reasoning)
     told = billed
     if wish and mode in _CUTS and asked.stream:

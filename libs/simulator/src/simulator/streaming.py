@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from simulator.call import PIECE_CHARACTERS, Speaks, Wire, pieces_of
 from simulator.misbehaviour import Mode
-from simulator.pace import Pace
+from simulator.pace import INSTANT, Pace
 from simulator.pretend import Planned
 from simulator.tokens import CHARACTERS_PER_TOKEN
 
@@ -40,6 +40,8 @@ class _Answer(Response):
         slow = wish is not None and wish.mode == Mode.SLOW
         self._pace = Pace(wish.tokens_per_second, pace.first_token_delay_s) if wish and slow else pace
         self._mode = wish.mode if wish else Mode.NONE
+        if self._mode == Mode.HUGE_FILE:
+            self._pace = INSTANT  # A million tokens at a watchable pace would take half an hour.
         self._said_headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
