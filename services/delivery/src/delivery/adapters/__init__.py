@@ -1,0 +1,1 @@
+"""Where pull requests are opened: GitHub, or a record in a local repository."""
