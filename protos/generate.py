@@ -1,4 +1,4 @@
-"""Generates `gen/factory` from the .proto files beside it, whenever this package is built. Nothing generated is committed.
+"""Generates `gen/factory` from the .proto files beside it, whenever this package is built; none of it is committed.
 
 Each package directory gets an `__init__.py` that re-exports its messages, enums and service stubs, so that the rest
 of the code says `from factory.task.v1 import TaskSubmitted` and never names a `_pb2` module.
@@ -18,7 +18,7 @@ OUT = HERE / "gen"
 
 
 class Generate(BuildHookInterface):  # the name and shape hatchling asks for
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - the signature is given
         generate()
 
 
@@ -34,9 +34,16 @@ def generate() -> None:
     found = str(plugin) if plugin.exists() else shutil.which("protoc-gen-mypy_grpc")
     grpc_types = [f"--plugin=protoc-gen-mypy_grpc={found}", f"--mypy_grpc_out=quiet:{OUT}"] if found else []
     status = protoc.main(
-        ["protoc", f"-I{HERE}", f"-I{include}", f"--python_out={OUT}", f"--pyi_out={OUT}", f"--grpc_python_out={OUT}"]
-        + grpc_types
-        + protos
+        [
+            "protoc",
+            f"-I{HERE}",
+            f"-I{include}",
+            f"--python_out={OUT}",
+            f"--pyi_out={OUT}",
+            f"--grpc_python_out={OUT}",
+            *grpc_types,
+            *protos,
+        ]
     )
     if status != 0:
         raise SystemExit(f"protoc failed with status {status}")
@@ -73,7 +80,8 @@ def _exports(directory: Path) -> str:
 
 def _any_fact() -> list[str]:
     """The union of every fact, from the arms of `Fact`: what `match` works on and `assert_never` exhausts."""
-    arms = re.findall(r"^    (factory\.[\w.]+)\.(\w+) \w+ = \d+;", (HERE / "factory/event/v1/event.proto").read_text(), re.M)
+    envelope = (HERE / "factory/event/v1/event.proto").read_text()
+    arms = re.findall(r"^    (factory\.[\w.]+)\.(\w+) \w+ = \d+;", envelope, re.M)
     imports = [f"from {package} import {name} as {name}\n" for package, name in arms]
     union = " | ".join(name for _, name in arms)
     return ["from typing import TypeAlias\n", *imports, f"AnyFact: TypeAlias = {union}\n"]

@@ -41,7 +41,16 @@ class Providers:
 def providers(directory: Path, *options: str) -> Iterator[Providers]:
     directory.mkdir(parents=True, exist_ok=True)
     ready, bill = directory / "ready.json", directory / "bill.jsonl"
-    command = [sys.executable, "-m", "simulator", "--bill", str(bill), "--ready-file", str(ready), *(options or ["--instant"])]
+    command = [
+        sys.executable,
+        "-m",
+        "simulator",
+        "--bill",
+        str(bill),
+        "--ready-file",
+        str(ready),
+        *(options or ["--instant"]),
+    ]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         until(ready.exists, "the simulator to be ready")
@@ -63,7 +72,18 @@ class Up:
 
     def start(self) -> "Up":
         log = (self.data / "up.log").open("ab")
-        command = [sys.executable, "-m", "factory_client", "up", "--data", str(self.data), "--models", "simulated", "--allow-root", str(self.data.parent)]
+        command = [
+            sys.executable,
+            "-m",
+            "factory_client",
+            "up",
+            "--data",
+            str(self.data),
+            "--models",
+            "simulated",
+            "--allow-root",
+            str(self.data.parent),
+        ]
         self.child = subprocess.Popen(command, stdout=log, stderr=log, env=self._env, start_new_session=True)
         until(self._ready, f"the factory to be ready; {self.data}/up.log ends: {self.log_end()}")
         return self

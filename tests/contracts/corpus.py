@@ -26,7 +26,9 @@ def example(arm: str) -> Event:
     """An event with one fact of a kind, every field of it filled."""
     fact = Fact()
     fill(getattr(fact, arm), 0)
-    event = Event(event_id="01KAR7J0000000000000000000", org="main", id="t" * 26, version=1, producer="conductor", facts=[fact])
+    event = Event(
+        event_id="01KAR7J0000000000000000000", org="main", id="t" * 26, version=1, producer="conductor", facts=[fact]
+    )
     event.occurred_at.FromJsonString("2026-11-23T12:00:00Z")
     return event
 
@@ -39,7 +41,9 @@ def fill(message: Message, depth: int) -> None:
             getattr(message, field.name)["key"] = "value"
         elif field.message_type:
             if depth < DEPTH_MAX:
-                fill(getattr(message, field.name).add() if field.is_repeated else getattr(message, field.name), depth + 1)
+                fill(
+                    getattr(message, field.name).add() if field.is_repeated else getattr(message, field.name), depth + 1
+                )
         elif field.is_repeated:
             getattr(message, field.name).append(value_of(field))
         else:

@@ -135,7 +135,7 @@ async def test_the_sdk_accumulates_a_response_stream_of_its_own(simulator):
 
 async def test_messages_answer_whole(simulator):
     answer = await claude(simulator).messages.create(
-        model="claude-sonnet-4-5", max_tokens=4096, system="Be good.", messages=says(), extra_headers=CALL
+        model="claude-opus-4-5", max_tokens=4096, system="Be good.", messages=says(), extra_headers=CALL
     )
 
     [line] = simulator.bill.of("call-1")
@@ -148,7 +148,7 @@ async def test_messages_stream_cumulative_usage(simulator):
     events = [
         event
         async for event in await claude(simulator).messages.create(
-            model="claude-sonnet-4-5", max_tokens=4096, messages=says(), stream=True
+            model="claude-opus-4-5", max_tokens=4096, messages=says(), stream=True
         )
     ]
 
@@ -161,7 +161,7 @@ async def test_messages_stream_cumulative_usage(simulator):
 
 
 async def test_the_sdk_accumulates_a_message_stream_of_its_own(simulator):
-    async with claude(simulator).messages.stream(model="claude-sonnet-4-5", max_tokens=4096, messages=says()) as stream:
+    async with claude(simulator).messages.stream(model="claude-opus-4-5", max_tokens=4096, messages=says()) as stream:
         final = await stream.get_final_message()
 
     assert "FILE: simulated_sort_the_basket.py" in final.content[0].text
@@ -172,7 +172,7 @@ async def test_claude_caches_only_what_is_marked_and_tells_lifetimes_apart(simul
     marked = [{"type": "text", "text": LONG, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
     for system in (marked, marked, LONG):
         await claude(simulator).messages.create(
-            model="claude-sonnet-4-5", max_tokens=4096, system=system, messages=says()
+            model="claude-opus-4-5", max_tokens=4096, system=system, messages=says()
         )
 
     written, read, unmarked = simulator.bill.lines
@@ -183,7 +183,7 @@ async def test_claude_caches_only_what_is_marked_and_tells_lifetimes_apart(simul
 
 async def test_claude_tells_thinking_apart_where_it_was_asked_to_think(simulator):
     answer = await claude(simulator).messages.create(
-        model="claude-sonnet-4-5",
+        model="claude-opus-4-5",
         max_tokens=4096,
         messages=says(),
         thinking={"type": "enabled", "budget_tokens": 1024},
@@ -233,4 +233,4 @@ async def test_models_are_listed_for_both_sdks(simulator):
     of_anthropic = [model.id async for model in await claude(simulator).models.list()]
 
     assert "gpt-5" in of_openai
-    assert "claude-sonnet-4-5" in of_anthropic
+    assert "claude-opus-4-5" in of_anthropic

@@ -80,7 +80,11 @@ class Desk:
 @pytest.fixture
 async def desk(nc: Client, nats_server: Nats, tmp_path: Path) -> AsyncIterator[Desk]:
     tokens = tmp_path / "tokens.json"
-    entries = [token_entry("all", "ada", ROLES), token_entry("bob", "bob", ROLES), token_entry("weak", "eve", ["submitter"])]
+    entries = [
+        token_entry("all", "ada", ROLES),
+        token_entry("bob", "bob", ROLES),
+        token_entry("weak", "eve", ["submitter"]),
+    ]
     tokens.write_text(json.dumps(entries))
     env = {
         "FACTORY_NATS_URL": nats_server.url,
@@ -106,9 +110,15 @@ async def awaiting_review(desk: Desk, **fields: str) -> str:
     task = answer.task_id
     ref = ArtifactRef(digest="5" * 64, size=1)
     await desk.request(task, "classification-1-1")
-    await desk.told("classifier", task, TaskClassified(request_id="classification-1-1", type=TASK_TYPE_API, scope=SCOPE_FOCUSED))
+    await desk.told(
+        "classifier", task, TaskClassified(request_id="classification-1-1", type=TASK_TYPE_API, scope=SCOPE_FOCUSED)
+    )
     await desk.request(task, "context-1-1")
-    await desk.told("context", task, ContextGathered(request_id="context-1-1", base_commit="b" * 40, snapshot=ref, pack=ref, tokens=9))
+    await desk.told(
+        "context",
+        task,
+        ContextGathered(request_id="context-1-1", base_commit="b" * 40, snapshot=ref, pack=ref, tokens=9),
+    )
     await desk.request(task, "implement-1-1")
     await desk.told("executor-gpt", task, PhaseCompleted(request_id="implement-1-1", change_digest="c1"))
     await desk.request(task, "write_tests-1-1")
@@ -118,7 +128,9 @@ async def awaiting_review(desk: Desk, **fields: str) -> str:
     (desk.artifacts / digest[:2] / digest).write_bytes(change)
     await desk.told("executor-gpt", task, PhaseCompleted(request_id="write_tests-1-1", change_digest=digest))
     await desk.request(task, "gate-1-1")
-    await desk.told("quality_gate", task, GateJudged(request_id="gate-1-1", change_digest=digest, verdict=GATE_VERDICT_PASS))
+    await desk.told(
+        "quality_gate", task, GateJudged(request_id="gate-1-1", change_digest=digest, verdict=GATE_VERDICT_PASS)
+    )
     await desk.until(task, lambda past: any(type(f).__name__ == "HumanReviewRequested" for f in past.facts()))
     return task
 
@@ -236,12 +248,16 @@ async def test_bad_input_is_refused_with_the_field_at_fault(desk: Desk, fields: 
 
 async def test_an_unknown_project_is_not_found_and_a_known_one_gives_its_repository(desk: Desk):
     tasks, projects = desk.stub(TaskServiceStub), desk.stub(ProjectServiceStub)
-    assert (await refusal(tasks.Submit(SubmitRequest(title="x", project="shop"), metadata=AUTH))).code() == grpc.StatusCode.NOT_FOUND
+    assert (
+        await refusal(tasks.Submit(SubmitRequest(title="x", project="shop"), metadata=AUTH))
+    ).code() == grpc.StatusCode.NOT_FOUND
 
     create = CreateRequest(project="shop", repository=str(desk.roots / "shop"))
     assert not (await projects.Create(create, metadata=AUTH)).existed
     assert (await projects.Create(create, metadata=AUTH)).existed
-    task = (await tasks.Submit(SubmitRequest(title="x", project="shop"), metadata=(("authorization", "Bearer weak"),))).task_id
+    task = (
+        await tasks.Submit(SubmitRequest(title="x", project="shop"), metadata=(("authorization", "Bearer weak"),))
+    ).task_id
 
     assert (await tasks.Get(GetRequest(task_id=task), metadata=AUTH)).task.repository == str(desk.roots / "shop")
 
@@ -260,12 +276,20 @@ async def test_a_caller_without_token_or_role_is_turned_away_with_the_reason(des
 
 async def test_an_overloaded_model_is_asked_again_when_its_timer_fires(desk: Desk):
     tasks = desk.stub(TaskServiceStub)
-    task = (await tasks.Submit(SubmitRequest(title="x", repository=str(desk.roots / "r"), type=TASK_TYPE_API), metadata=AUTH)).task_id
+    task = (
+        await tasks.Submit(
+            SubmitRequest(title="x", repository=str(desk.roots / "r"), type=TASK_TYPE_API), metadata=AUTH
+        )
+    ).task_id
     ref = ArtifactRef(digest="5" * 64, size=1)
     await desk.request(task, "classification-1-1")
-    await desk.told("classifier", task, TaskClassified(request_id="classification-1-1", type=TASK_TYPE_API, scope=SCOPE_FOCUSED))
+    await desk.told(
+        "classifier", task, TaskClassified(request_id="classification-1-1", type=TASK_TYPE_API, scope=SCOPE_FOCUSED)
+    )
     await desk.request(task, "context-1-1")
-    await desk.told("context", task, ContextGathered(request_id="context-1-1", base_commit="b" * 40, snapshot=ref, pack=ref))
+    await desk.told(
+        "context", task, ContextGathered(request_id="context-1-1", base_commit="b" * 40, snapshot=ref, pack=ref)
+    )
     await desk.request(task, "implement-1-1")
     await desk.told("executor-gpt", task, PhaseFailed(request_id="implement-1-1", reason=PHASE_FAILURE_OVERLOADED))
 
@@ -304,7 +328,12 @@ async def test_a_platform_submits_over_nats_in_protobuf_or_json_and_is_answered(
 
 
 async def test_a_message_that_cannot_be_read_is_refused_on_record_and_stops_nothing(desk: Desk):
-    for garbage in (b"\xff\xfe\x00garbage", b'{"specversion": "1.0"', b"", b'{"specversion":"1.0","type":"x","data":{}}'):
+    for garbage in (
+        b"\xff\xfe\x00garbage",
+        b'{"specversion": "1.0"',
+        b"",
+        b'{"specversion":"1.0","type":"x","data":{}}',
+    ):
         assert "error" in await submitted(desk.nc, garbage)
 
     batch = await direct_batch(desk.nc, "EVENTS", "factory.evt.conductor.main.*", start=1)
@@ -362,6 +391,6 @@ async def test_prices_are_frozen_into_the_log_once(desk: Desk):
     published = [f for f in past.facts() if isinstance(f, PricePublished)]
     models = await desk.stub(ModelServiceStub).List(ListRequest(), metadata=AUTH)
 
-    assert {f.provider_model for f in published} >= {"claude-sonnet-4-5", "gpt-5", "deepseek-chat"}
+    assert {f.provider_model for f in published} >= {"claude-opus-4-5", "gpt-5", "deepseek-chat"}
     assert all(model.configured for model in models.models)
     assert past.tip("conductor") != Tip()

@@ -5,6 +5,7 @@ from functools import reduce
 
 from conductor.next_step import World, decide, next_step
 from conductor.task import NEW, Task, happened
+from eventlog.work import Request
 from factory.artifact.v1 import ArtifactRef
 from factory.call.v1 import ModelCallStarted
 from factory.classification.v1 import TaskClassified
@@ -351,7 +352,7 @@ def test_at_most_one_request_is_open_and_it_is_always_the_last_one_asked(history
         task = happened(task, fact, NOW)
         for decided in decide(task, WORLD):
             task = happened(task, decided, NOW)
-            if "request_id" in decided.DESCRIPTOR.fields_by_name and decided.DESCRIPTOR.name.endswith("Requested"):
+            if isinstance(decided, Request):
                 requests.append(decided.request_id)
 
     assert len(set(requests)) == len(requests)

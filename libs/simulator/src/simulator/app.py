@@ -36,7 +36,7 @@ log = structlog.get_logger()
 CLIENT_REQUEST_ID = "x-client-request-id"
 BODY_BYTES_MAX = 64 * 1024 * 1024
 RETRY_AFTER_S = 1.0
-MODELS = ("claude-sonnet-4-5", "gpt-5", "gemini-3-pro-preview", "deepseek-chat", "deepseek-reasoner")
+MODELS = ("claude-opus-4-5", "gpt-5", "gemini-3-pro-preview", "deepseek-chat", "deepseek-reasoner")
 
 _WIRES: dict[Wire, Speaks] = {
     Wire.ANTHROPIC: anthropic_messages,

@@ -16,10 +16,10 @@ from runtime import Runtime, Service
 
 from conductor.adapters.intake import Intake
 from conductor.adapters.prices import publish_prices
-from conductor.rpc import add_rpcs
-from conductor.submission import TASK_ID
 from conductor.adapters.submissions import Submissions
 from conductor.adapters.tasks import Known, Tasks
+from conductor.rpc import add_rpcs
+from conductor.submission import TASK_ID
 
 log = structlog.get_logger()
 

@@ -18,11 +18,11 @@ from factory.review.v1 import (
 from runtime import Problem, Runtime, caller
 
 from conductor import commands, rpc
+from conductor.adapters.tasks import Known, Tasks
 from conductor.commands import Seen
 from conductor.next_step import notes_for_reviewer
 from conductor.secrets import secrets_in
 from conductor.task import Blob
-from conductor.adapters.tasks import Known, Tasks
 from conductor.wording import standing
 
 REMARK_BYTES_MAX = 64 * 1024

@@ -38,11 +38,11 @@ from runtime import Problem, Runtime, caller
 
 from conductor import commands
 from conductor.adapters.erasure import erase
+from conductor.adapters.submissions import STREAM, Submissions
+from conductor.adapters.tasks import Known, Tasks
 from conductor.review_rpc import Reviews
 from conductor.submission import BRANCH, PROJECT, TASK_ID
-from conductor.adapters.submissions import STREAM, Submissions
 from conductor.task import NEW, Task, evolve
-from conductor.adapters.tasks import Known, Tasks
 from conductor.views import task_view
 from conductor.wording import summary
 

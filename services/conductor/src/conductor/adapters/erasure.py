@@ -8,7 +8,9 @@ from factory.artifact.v1 import ArtifactRef
 from google.protobuf.message import Message
 
 
-async def erase(events: EventLog, artifacts: Artifacts, past: Past, task_id: str) -> tuple[list[str], list[ArtifactRef]]:
+async def erase(
+    events: EventLog, artifacts: Artifacts, past: Past, task_id: str
+) -> tuple[list[str], list[ArtifactRef]]:
     """Erases every artifact that this task alone names; returns the digests erased, and what others still need.
 
     Artifacts go by content, so two tasks may share one (a snapshot of the same commit): the whole log is read for that.

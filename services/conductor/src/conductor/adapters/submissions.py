@@ -23,9 +23,9 @@ from runtime import Caller, Problem, Runtime
 from ulid import ULID
 from worktree import RefusedUrl, check_url
 
+from conductor.adapters.tasks import Tasks
 from conductor.next_step import PACK_BUDGET_TOKENS, World
 from conductor.submission import differences, submitted_fact, task_id_for, violations_of
-from conductor.adapters.tasks import Tasks
 
 STREAM = "EVENTS"
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
