@@ -1,5 +1,6 @@
 """How things look in a terminal: progress, plans, changes, tables. Draws values; asks nobody anything."""
 
+import re
 from collections.abc import Callable, Iterable
 from time import time
 
@@ -28,6 +29,8 @@ MARKS = {
 DIGEST_SHOWN = 12
 SEVERITY_STYLES = {SEVERITY_BLOCKING: "bold red", SEVERITY_WARNING: "yellow"}
 VERDICT_STYLES: dict[GateVerdict, str] = {GATE_VERDICT_PASS: "green", GATE_VERDICT_BLOCK: "bold red"}
+# A line of a file begins with a blank, a plus or a minus, so this is one of git's own.
+OBJECT_IDS = re.compile(r"index [0-9a-f]{7,64}\.\.[0-9a-f]{7,64}( \d+)?$")
 # Wide enough for tables where nobody knows the width: a pipe, a log file.
 WIDTH_UNKNOWN = 160
 
@@ -97,18 +100,25 @@ def drawn_plan(plan: Iterable[PlannedPhase]) -> RenderableType:
 
 
 def drawn_change(change: GetChangeResponse) -> RenderableType:
-    """A change as an architect reads it: what the gate says, what was found, and the diff."""
-    head = Text.assemble(
-        (one_line(change.title), "bold"), f"\n{change.task_id}  change {change.change_digest[:DIGEST_SHOWN]}"
-    )
-    head.append(f"  on {change.base_commit[:DIGEST_SHOWN]}", "dim")
-    parts: list[RenderableType] = [head, Text(), _drawn_gate(change)]
+    """A change as an architect reads it: the diff, and below it, where the eye is then, what gate and reviewers say."""
+    head = Text.assemble((one_line(change.title), "bold"), f"\n{change.task_id}")
+    head.append(f"  change {change.change_digest[:DIGEST_SHOWN]} on {change.base_commit[:DIGEST_SHOWN]}", "dim")
+    parts: list[RenderableType] = [head, Text()]
+    if change.diff:
+        parts += [drawn_diff(change.diff), Text()]
+    parts += [_drawn_size(change.diff), _drawn_gate(change)]
     parts += [Text(f"note: {one_line(note)}", "yellow") for note in change.notes]
     parts += [Text(f"cannot be shown: {one_line(part)}", "yellow") for part in change.missing]
-    parts += [Text(), drawn_findings(change.findings)]
-    if change.diff:
-        parts += [Text(), drawn_diff(change.diff)]
+    parts += [drawn_findings(change.findings)]
     return Group(*parts)
+
+
+def _drawn_size(diff: str) -> Text:
+    lines = diff.splitlines()
+    files = sum(line.startswith("diff --git ") for line in lines)
+    added = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
+    removed = sum(line.startswith("-") and not line.startswith("---") for line in lines)
+    return Text.assemble("change: ", plural(files, "file"), ", ", (f"+{added}", "green"), " ", (f"-{removed}", "red"))
 
 
 def _drawn_gate(change: GetChangeResponse) -> Text:
@@ -140,5 +150,6 @@ def drawn_findings(findings: Iterable[Finding]) -> RenderableType:
 
 
 def drawn_diff(diff: str) -> RenderableType:
-    """A unified diff in colours."""
-    return Syntax(plain(diff), "diff", theme="ansi_dark", background_color="default", word_wrap=True)
+    """A unified diff in colours, without the object ids that only git reads."""
+    shown = "\n".join(line for line in plain(diff).split("\n") if not OBJECT_IDS.match(line)).rstrip("\n")
+    return Syntax(shown, "diff", theme="ansi_dark", background_color="default", word_wrap=True)

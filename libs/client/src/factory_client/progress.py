@@ -14,12 +14,15 @@ from factory.delivery.v1 import DeliveryFailed, DeliveryRequested, PullRequestOp
 from factory.event.v1 import AnyFact, Event
 from factory.gate.v1 import GateJudged, GateRequested
 from factory.phase.v1 import (
+    REWORK_CAUSE_GATE,
+    REWORK_CAUSE_HUMAN,
     VERDICT_REQUEST_CHANGES,
     PhaseCompleted,
     PhaseFailed,
     PhaseRequested,
     PhaseRerouted,
     PhaseSkipped,
+    ReworkCause,
     ReworkRequested,
 )
 from factory.review.v1 import ChangesRequested, HumanReviewRequested, TaskApproved, TaskRejected
@@ -38,6 +41,8 @@ from factory.task.v1 import (
 from factory_client.words import cause_word, failure_word, phase_word, plural, scope_word, type_word, verdict_word, word
 
 CLASSIFY, CONTEXT, GATE, HUMAN, DELIVERY = "classify", "gather context", "quality gate", "human review", "pull request"
+
+CAUSES: dict[ReworkCause, str] = {REWORK_CAUSE_GATE: "the quality gate", REWORK_CAUSE_HUMAN: "human review"}
 
 
 class Stage(Enum):
@@ -101,7 +106,7 @@ def _with(progress: Progress, fact: AnyFact, now_s: float) -> Progress:
             rest = (Step(GATE, who="tools"), Step(HUMAN, who="you"), Step(DELIVERY, who="delivery"))
             return replace(progress, steps=(*progress.steps, *planned, *rest))
         case ReworkRequested(cause=cause):
-            return replace(progress, because=f"again, after {cause_word(cause)}")
+            return replace(progress, because=f"again, after {CAUSES.get(cause, cause_word(cause))}")
         case PhaseRerouted(from_model=before, to_model=model, reason=reason):
             return replace(progress, because=f"{model} instead of {before}: {failure_word(reason)}")
         case TaskHeld(reason=reason):
