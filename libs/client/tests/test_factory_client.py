@@ -79,6 +79,20 @@ async def test_watching_shows_every_event_once_although_the_connection_breaks(ho
     assert [request.after_sequence for request in house.seen] == [0, 13, 13, 28]
 
 
+async def test_watching_follows_a_factory_that_was_started_again_elsewhere(house):
+    house.breaks = [2]
+    asked = iter(["127.0.0.1:1", "127.0.0.1:1"])
+
+    def where() -> str:
+        return next(asked, house.url) if len(house.seen) == 1 else house.url
+
+    async with Factory(where) as factory:
+        seen = [response.sequence async for response in factory.watch(TASK)]
+
+    assert seen == [response.sequence for response in house.told]
+    assert next(asked, None) is None
+
+
 async def test_watching_goes_on_from_where_one_left(house):
     async with Factory(house.url) as factory:
         seen = [response.sequence async for response in factory.watch(TASK, after=49)]

@@ -3,7 +3,7 @@
 Speaks gRPC and nothing else; keeps no state but the connection and the last log position that it was told.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,10 +82,20 @@ class Factory(AbstractAsyncContextManager["Factory"]):
 
     Every method raises `FactoryError` when the factory refuses or cannot be reached. Questions to the audit wait until
     it has seen what this client has done before, so a report is never older than one's own last command.
+
+    `url` may be a function, for a factory that listens elsewhere after each start: it is asked before every call.
     """
 
-    def __init__(self, url: str, token: str = "", *, audit_url: str = "", timeout_s: float = CALL_TIMEOUT_S) -> None:
-        self._wire = Wire(url, audit_url or url, token, timeout_s)
+    def __init__(
+        self,
+        url: str | Callable[[], str],
+        token: str = "",
+        *,
+        audit_url: str = "",
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> None:
+        here = url if callable(url) else lambda: url
+        self._wire = Wire(here, (lambda: audit_url) if audit_url else here, token, timeout_s)
 
     async def __aenter__(self) -> Self:
         return self

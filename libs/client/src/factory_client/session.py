@@ -1,6 +1,7 @@
 """From a command line to a factory and back: finds the address, runs one conversation, turns errors into exit codes."""
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Awaitable, Callable
@@ -56,7 +57,7 @@ def talk(data: Path | None, conversation: Callable[[Factory], Awaitable[T]], tas
     except NoAddress as error:
         fail(str(error), UNREACHABLE)
     try:
-        return asyncio.run(_converse(address, conversation))
+        return asyncio.run(_converse(address, data, conversation))
     except FactoryError as error:
         _refused(error, address)
     except UnknownWord as error:
@@ -67,8 +68,17 @@ def talk(data: Path | None, conversation: Callable[[Factory], Awaitable[T]], tas
         raise typer.Exit(INTERRUPTED) from None
 
 
-async def _converse(address: Address, conversation: Callable[[Factory], Awaitable[T]]) -> T:
-    async with Factory(address.url, address.token) as factory:
+async def _converse(address: Address, data: Path | None, conversation: Callable[[Factory], Awaitable[T]]) -> T:
+    known = address.url
+
+    def current() -> str:
+        """Where it listens now: elsewhere after another start, and the last place known while it is down."""
+        nonlocal known
+        with contextlib.suppress(NoAddress):
+            known = find_address(data).url
+        return known
+
+    async with Factory(current, address.token) as factory:
         return await conversation(factory)
 
 

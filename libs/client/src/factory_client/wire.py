@@ -28,7 +28,7 @@ Answer = TypeVar("Answer")
 class Wire:
     """Channels to one factory, opened when first used, because a channel belongs to the running event loop."""
 
-    def __init__(self, url: str, audit_url: str, token: str, timeout_s: float) -> None:
+    def __init__(self, url: Callable[[], str], audit_url: Callable[[], str], token: str, timeout_s: float) -> None:
         self._url, self._audit_url, self._timeout_s = url, audit_url, timeout_s
         self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
         # Questions to the audit wait until it has seen this.
@@ -37,23 +37,23 @@ class Wire:
 
     @property
     def tasks(self):
-        return TaskServiceStub(self._channel(self._url))
+        return TaskServiceStub(self._channel(self._url()))
 
     @property
     def reviews(self):
-        return ReviewServiceStub(self._channel(self._url))
+        return ReviewServiceStub(self._channel(self._url()))
 
     @property
     def projects(self):
-        return ProjectServiceStub(self._channel(self._url))
+        return ProjectServiceStub(self._channel(self._url()))
 
     @property
     def models(self):
-        return ModelServiceStub(self._channel(self._url))
+        return ModelServiceStub(self._channel(self._url()))
 
     @property
     def audit(self):
-        return AuditServiceStub(self._channel(self._audit_url))
+        return AuditServiceStub(self._channel(self._audit_url()))
 
     async def call(
         self, method: Callable[..., Awaitable[Answer]], request: object, timeout_s: float | None = None
