@@ -82,7 +82,9 @@ def test_white_space_at_the_end_of_lines_does_not_matter():
 
 
 def test_a_block_that_lost_its_indentation_gets_the_one_of_the_file():
-    answer = block("with open(path) as f:\n    return f.read()\n", "with open(path) as f:\n    return f.read().strip()\n")
+    answer = block(
+        "with open(path) as f:\n    return f.read()\n", "with open(path) as f:\n    return f.read().strip()\n"
+    )
 
     assert edited(answer)["app.py"] == APP.replace("        return f.read()", "        return f.read().strip()")
 
@@ -157,7 +159,9 @@ def test_a_block_that_quotes_lines_which_stand_only_once_puts_its_own_there(file
         return
     answer = block("".join(f"{line}\n" for line in search), "".join(f"{line}\n" for line in replace), "f")
 
-    assert applied(read_blocks(answer), {"f": text}) == {"f": "\n".join([*file[:start], *replace, *file[end:], "THE END", ""])}
+    assert applied(read_blocks(answer), {"f": text}) == {
+        "f": "\n".join([*file[:start], *replace, *file[end:], "THE END", ""])
+    }
 
 
 @given(st.text(st.sampled_from("<=> SEARCHREPLACE\nFILE: ab"), max_size=200) | st.text(max_size=200))

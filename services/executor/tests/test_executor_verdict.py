@@ -88,7 +88,8 @@ json_values = st.recursive(
         {
             "verdict": st.sampled_from(["approve", "request_changes"]),
             "findings": st.lists(
-                st.dictionaries(st.sampled_from(["severity", "path", "line", "rule", "message"]), json_values), max_size=3
+                st.dictionaries(st.sampled_from(["severity", "path", "line", "rule", "message"]), json_values),
+                max_size=3,
             ),
         }
     )
