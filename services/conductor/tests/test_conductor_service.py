@@ -67,7 +67,8 @@ class Desk:
             if seen(past):
                 return past
             await asyncio.sleep(0.02)
-        raise AssertionError(f"not seen; the log has {[type(f).__name__ for f in past.facts()]}")
+        found = [type(fact).__name__ for fact in (await self.log("test").read(task)).facts()]
+        raise AssertionError(f"not seen; the log has {found}")
 
     async def request(self, task: str, request_id: str) -> AnyFact:
         def asked(past: Past) -> bool:
@@ -101,11 +102,11 @@ AUTH = (("authorization", "Bearer all"),)
 BOB = (("authorization", "Bearer bob"),)
 
 
-async def awaiting_review(desk: Desk, **fields: str) -> str:
+async def awaiting_review(desk: Desk) -> str:
     """A task that has come as far as the architect."""
     tasks = desk.stub(TaskServiceStub)
     answer = await tasks.Submit(
-        SubmitRequest(title="Add a health endpoint", repository=str(desk.roots / "repo"), **fields), metadata=AUTH
+        SubmitRequest(title="Add a health endpoint", repository=str(desk.roots / "repo")), metadata=AUTH
     )
     task = answer.task_id
     ref = ArtifactRef(digest="5" * 64, size=1)
@@ -236,8 +237,9 @@ async def test_a_key_names_one_task_for_ever_and_other_content_is_refused_by_fie
         ({"base_branch": "../../x"}, "base_branch"),
     ],
 )
-async def test_bad_input_is_refused_with_the_field_at_fault(desk: Desk, fields: dict[str, str], at_fault: str):
-    request = SubmitRequest(**{"title": "One", "repository": str(desk.roots / "repo"), **fields})
+async def test_bad_input_is_refused_with_the_field_at_fault(desk: Desk, fields: dict[str, Any], at_fault: str):
+    wanted: dict[str, Any] = {"title": "One", "repository": str(desk.roots / "repo"), **fields}
+    request = SubmitRequest(**wanted)
 
     error = await refusal(desk.stub(TaskServiceStub).Submit(request, metadata=AUTH))
 

@@ -18,11 +18,19 @@ from factory.context.v1 import (
 )
 from factory.delivery.v1 import DeliveryRequested, PullRequestOpened
 from factory.event.v1 import AnyFact
-from factory.gate.v1 import GATE_VERDICT_BLOCK, GATE_VERDICT_PASS, GATE_VERDICT_UNKNOWN, GateJudged, GateRequested
+from factory.gate.v1 import (
+    GATE_VERDICT_BLOCK,
+    GATE_VERDICT_PASS,
+    GATE_VERDICT_UNKNOWN,
+    GateJudged,
+    GateRequested,
+    GateVerdict,
+)
 from factory.phase.v1 import (
     PHASE_FAILURE_MALFORMED,
     PHASE_FAILURE_RATE_LIMITED,
     REWORK_CAUSE_GATE,
+    REWORK_CAUSE_HUMAN,
     REWORK_CAUSE_MODEL_REVIEW,
     VERDICT_APPROVE,
     VERDICT_REQUEST_CHANGES,
@@ -32,6 +40,7 @@ from factory.phase.v1 import (
     PhaseRerouted,
     PhaseSkipped,
     ReworkRequested,
+    Verdict,
 )
 from factory.review.v1 import ChangesRequested, HumanReviewRequested, TaskApproved
 from factory.task.v1 import (
@@ -80,12 +89,12 @@ def done(request_id: str, change: str) -> PhaseCompleted:
     return PhaseCompleted(request_id=request_id, change_digest=change)
 
 
-def reviewed(request_id: str, verdict: int) -> PhaseCompleted:
+def reviewed(request_id: str, verdict: Verdict) -> PhaseCompleted:
     found = FINDINGS if verdict == VERDICT_REQUEST_CHANGES else None
     return PhaseCompleted(request_id=request_id, verdict=verdict, findings=found)
 
 
-def judged(request_id: str, verdict: int = GATE_VERDICT_PASS) -> GateJudged:
+def judged(request_id: str, verdict: GateVerdict = GATE_VERDICT_PASS) -> GateJudged:
     return GateJudged(request_id=request_id, verdict=verdict, evidence=ArtifactRef(digest="e" * 64))
 
 
@@ -199,7 +208,7 @@ def test_an_approved_change_is_delivered_and_its_pull_request_completes_the_task
 
 def test_a_human_who_asks_for_changes_starts_another_round_that_does_not_count_against_the_models():
     rework = ReworkRequested(
-        phase=PhaseKind.PHASE_KIND_IMPLEMENT, round=2, cause=3, change_digest="c2", findings=FINDINGS
+        phase=PhaseKind.PHASE_KIND_IMPLEMENT, round=2, cause=REWORK_CAUSE_HUMAN, change_digest="c2", findings=FINDINGS
     )
 
     task = given(*focused_api(judged("gate-1-1"), ChangesRequested(change_digest="c2"), rework))

@@ -42,7 +42,7 @@ def _git() -> Finding:
     if not path:
         return Finding("git", False, "not found; install it: apt-get install git, or brew install git")
     text = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.split()
-    version = tuple(int(part) for part in text[2].split(".")[:2]) if len(text) > 2 else (0, 0)
+    version = tuple(int(part) for part in text[2].split(".")[:2]) if len(text) > 2 else ()
     return Finding("git", version >= GIT_MIN, f"{' '.join(text)} ({'.'.join(map(str, GIT_MIN))} or newer)")
 
 
