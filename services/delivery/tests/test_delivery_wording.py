@@ -23,9 +23,10 @@ TASK = "01jdeliverytask00000000000"
 
 def test_a_branch_is_named_after_its_task():
     assert branch_name(TASK, "Create user authentication with JWT tokens") == (
-        f"factory/{TASK}-create-user-authentication-with-jwt-toke"
+        f"factory/{TASK}-create-user-authentication-with-jwt"
     )
     assert branch_name(TASK, "Überprüfe  die Größe!") == f"factory/{TASK}-uberprufe-die-groe"
+    assert branch_name(TASK, "x" * 50) == f"factory/{TASK}-{'x' * 40}"
     assert branch_name(TASK, "日本語") == f"factory/{TASK}"
 
 

@@ -25,7 +25,10 @@ _MARKUP = re.compile(r"[\\`*_\[\]()<>!|~]")
 def branch_name(task_id: str, title: str) -> str:
     """`factory/<task id>-<slug>`: the same for the same task, whoever asks and however often."""
     ascii_title = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", ascii_title).strip("-")[:SLUG_CHARACTERS_MAX].strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", ascii_title).strip("-")
+    if len(slug) > SLUG_CHARACTERS_MAX:
+        words = slug[: SLUG_CHARACTERS_MAX + 1].rpartition("-")[0]
+        slug = words or slug[:SLUG_CHARACTERS_MAX]
     return f"factory/{task_id}-{slug}" if slug else f"factory/{task_id}"
 
 

@@ -14,6 +14,7 @@ from runtime import Runtime, Service, Work
 
 from quality_gate.adapters.checks import TESTS_S, Judgement, judge
 from quality_gate.adapters.sandbox import sandbox_available
+from quality_gate.adapters.trees import sweep
 from quality_gate.verdict import unknown
 
 log = structlog.get_logger()
@@ -34,7 +35,7 @@ def service(env: Mapping[str, str]) -> Service:
             return [await judged(rt, work.request, tests_s)]
 
         rt.worker(handle, poison)
-        rt.on_ready(say_whether_sandboxed)
+        rt.on_ready(make_ready)
 
     return Service("quality_gate", "quality_gate", setup)
 
@@ -89,7 +90,8 @@ def poison(work: Work) -> Sequence[AnyFact]:
     ]
 
 
-async def say_whether_sandboxed() -> None:
-    """Tries the sandbox once, so that the first change does not wait for it."""
+async def make_ready() -> None:
+    """Tries the sandbox once, so that the first change does not wait for it, and clears away what a kill has left."""
+    await asyncio.to_thread(sweep)
     if reason := await asyncio.to_thread(sandbox_available):
         log.warning("sandbox.unavailable", reason=reason)

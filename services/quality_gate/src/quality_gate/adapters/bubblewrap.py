@@ -6,6 +6,7 @@ data, no repository of the factory, no environment of ours, no network.
 
 import functools
 import json
+import os
 import shutil
 import sys
 import sysconfig
@@ -155,7 +156,8 @@ def _binds() -> tuple[str, ...]:
     # At a path of their own and by PYTHONPATH: the `.pth` files in it, which point at our sources, are not read.
     argv += ["--ro-bind", sysconfig.get_path("purelib"), f"{TOOLS}/site"]
     for name in ("ruff",):
-        if tool := shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name):
+        beside = os.pathsep.join((str(Path(sys.executable).parent), sysconfig.get_path("scripts")))
+        if tool := shutil.which(name, path=beside) or shutil.which(name):
             argv += ["--ro-bind", str(Path(tool).resolve()), f"{TOOLS}/bin/{name}"]
     argv += ["--symlink", _python(), f"{TOOLS}/bin/python", "--symlink", _python(), f"{TOOLS}/bin/python3"]
     return tuple(argv)

@@ -16,7 +16,7 @@ from worktree import GitFailed, TreeDiffers, UnsafePath
 
 from quality_gate.adapters.bubblewrap import TOOLS, Job
 from quality_gate.adapters.sandbox import Ran, SandboxFailed, run
-from quality_gate.adapters.trees import Trees, lay_out, lines_of
+from quality_gate.adapters.trees import SCRATCH_PREFIX, Trees, lay_out, lines_of
 from quality_gate.introduced import Reported, introduced
 from quality_gate.suite import USAGE_ERROR, Suite, suite_of
 from quality_gate.tools import ANALYSERS, Analyser, Unreadable
@@ -65,7 +65,7 @@ class Analysis:
 
 def judge(bundle: bytes, change: Change, *, tests_s: float = TESTS_S) -> Judgement:
     """Pass, block or unknown, for a change on a snapshot."""
-    with tempfile.TemporaryDirectory(prefix="gate-") as directory:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as directory:
         try:
             trees = lay_out(bundle, change, Path(directory))
         except (TreeDiffers, UnsafePath) as error:
@@ -121,7 +121,9 @@ def _analyse(analyser: Analyser, trees: Trees) -> Analysis:
         )
     )
     doubt, reported = ran.stopped, ()
-    if not ran.stopped:
+    if ran.exit_code:
+        doubt = f"ended with exit code {ran.exit_code}: {ran.output[-200:].decode(errors='replace').strip()}"
+    elif not ran.stopped:
         try:
             reported = tuple(analyser.read(ran.report.decode(errors="replace")))
         except Unreadable as error:

@@ -4,12 +4,16 @@ Its text is handed to `python -I -S -c`, so it imports the standard library only
 argument, which the gate wrote, and nothing else. The report goes back through a pipe that the tool does not inherit.
 """
 
+import contextlib
 import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+
+# As a shell says it.
+NOT_STARTED = 127
 
 
 def main() -> None:
@@ -38,10 +42,13 @@ def main() -> None:
 
 def run(argv: list[str], report: str) -> int:
     """Runs the tool; what it prints goes to the gate, or to the report where that is what it prints."""
-    if report == os.devnull:
-        return subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode
-    with open(report, "wb") as file:  # noqa: PTH123 - see above
-        return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=file, check=False).returncode
+    with contextlib.ExitStack() as stack:
+        out = None if report == os.devnull else stack.enter_context(open(report, "wb"))  # noqa: PTH123 - see above
+        try:
+            return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, check=False).returncode
+        except OSError as error:
+            os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
+            return NOT_STARTED
 
 
 def send(path: str, pipe: int, most: int) -> None:

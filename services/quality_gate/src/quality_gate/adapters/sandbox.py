@@ -27,6 +27,7 @@ from quality_gate.adapters.bubblewrap import (
     ways,
 )
 from quality_gate.adapters.processes import Usage, usage_below
+from quality_gate.adapters.trees import SCRATCH_PREFIX
 
 # What a command may print, and what its report may hold.
 OUTPUT_BYTES_MAX = 2 * 1024 * 1024
@@ -103,7 +104,7 @@ _numbers = itertools.count()
 
 def _run(job: Job, way: Way) -> Ran:
     uid = UID_FIRST + next(_numbers) % UIDS
-    with tempfile.TemporaryDirectory(prefix="gate-etc-") as etc:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as etc:
         Path(etc).chmod(0o755)
         reading, writing = os.pipe()
         try:

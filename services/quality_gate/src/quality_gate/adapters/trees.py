@@ -3,8 +3,11 @@
 Runs nothing of what lies in them, and follows no link.
 """
 
+import contextlib
 import os
 import shutil
+import tempfile
+import time
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,6 +20,9 @@ from quality_gate.verdict import DEPENDENCY_FILES
 
 ANALYSED_FILE_BYTES_MAX = 2 * 1024 * 1024
 DEPENDENCY_BYTES_MAX = 256 * 1024
+SCRATCH_PREFIX = "factory-gate-"
+# Longer than any judgement takes.
+LEFT_BEHIND_S = 6 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,15 @@ def lay_out(bundle: bytes, change: Change, directory: Path) -> Trees:
         submodules=tuple(one.path for one in added if one.mode == SUBMODULE),
         dependencies="\n".join(_text(after / path) for path in new if DEPENDENCY_FILES.search(path)),
     )
+
+
+def sweep(older_than_s: float = LEFT_BEHIND_S) -> None:
+    """Removes the trees that a killed gate has left behind."""
+    oldest = time.time() - older_than_s
+    for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if left.lstat().st_mtime < oldest and left.lstat().st_uid == os.geteuid():
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def lines_of(trees: Trees) -> LineText:
