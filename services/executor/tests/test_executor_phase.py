@@ -265,8 +265,8 @@ def test_however_two_workers_interleave_the_ledger_equals_the_bill_and_no_answer
         if move.islower():
             hands[move.upper()] = None  # kill -9
             continue
-        hands[move] = hands[move] or worker(world)  # delivered again
-        if next(hands[move], "over") == "over":
+        hand = hands[move] = hands[move] or worker(world)  # delivered again
+        if next(hand, "over") == "over":
             hands[move] = None
     for _ in worker(world):  # in the end somebody is left alone with it
         pass

@@ -27,11 +27,10 @@ class AnthropicMessages:
         return await read_to_the_end(read, _fault, timeout_s=question.timeout_s, on_text=on_text)
 
     async def _read(self, question: Question, received: Received) -> None:
-        messages = [MessageParam(role=turn.role, content=turn.text) for turn in question.messages]
         stream = await self._client.messages.create(
             model=question.provider_model,
             system=question.system,
-            messages=messages,
+            messages=_messages(question),
             max_tokens=question.max_output_tokens,
             stream=True,
             extra_headers={CALL_ID_HEADER: question.call_id},
@@ -57,6 +56,16 @@ class AnthropicMessages:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _messages(question: Question) -> list[MessageParam]:
+    messages: list[MessageParam] = []
+    for turn in question.messages:
+        if turn.role == "user":
+            messages.append({"role": "user", "content": turn.text})
+        else:
+            messages.append({"role": "assistant", "content": turn.text})
+    return messages
 
 
 def _fault(error: Exception) -> Fault:

@@ -111,5 +111,6 @@ async def read_to_the_end(
         fault = told.fault
     except Exception as error:
         fault = fault_of(error)
-        log.warning("call.faulted", kind=fault.kind, status=fault.http_status, error=type(error).__name__)
+        told = {"kind": fault.kind.value, "status": fault.http_status, "error": type(error).__name__}
+        log.warning("call.faulted", **told, exc_info=fault.message == type(error).__name__)
     return received.answer(None if received.is_final else fault)
