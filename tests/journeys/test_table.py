@@ -17,7 +17,11 @@ ROWS = {
     "architecture": ("Design the architecture of a plugin system", ["design:claude", "review:gemini"]),
     "logic": ("Implement a function that computes the median", ["implement:gpt", "write_tests:gpt"]),
     "refactoring": ("Refactor the note store: remove duplication", ["refactor:deepseek", "write_tests:gpt"]),
-    "ui": ("Add a login form component with validation", ["implement:gpt", "review:claude", "write_tests:gpt"]),
+    # The pretend author leaves a flaw in its first try wherever somebody reviews code.
+    "ui": (
+        "Add a login form component with validation",
+        ["implement:gpt", "review:claude", "implement:gpt", "review:claude", "write_tests:gpt"],
+    ),
     "api": ("Add a GET /health endpoint", ["implement:gpt", "write_tests:gpt"]),
     "tests": ("Write unit tests for the router", ["write_tests:gpt"]),
     "documentation": ("Document the configuration options in the README", ["document:claude"]),
