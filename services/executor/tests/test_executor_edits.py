@@ -46,7 +46,7 @@ def test_a_block_replaces_exactly_the_lines_it_names():
 def test_blocks_of_one_file_apply_one_after_the_other():
     answer = block("import os\n", "import os\nimport sys\n") + block("import sys\n", "import sys\nimport re\n")
 
-    assert edited(answer)["app.py"].startswith("import os\nimport sys\nimport re\n")
+    assert str(edited(answer)["app.py"]).startswith("import os\nimport sys\nimport re\n")
 
 
 def test_an_empty_search_makes_a_file_and_replaces_one():
@@ -92,7 +92,7 @@ def test_a_block_that_lost_its_indentation_gets_the_one_of_the_file():
 def test_a_block_that_is_indented_too_far_is_moved_back():
     answer = block("    import os\n", "    import os\n    if os:\n        pass\n")
 
-    assert edited(answer)["app.py"].startswith("import os\nif os:\n    pass\n\n")
+    assert str(edited(answer)["app.py"]).startswith("import os\nif os:\n    pass\n\n")
 
 
 def test_lines_of_equals_signs_may_be_part_of_the_text():

@@ -72,7 +72,6 @@ def service(env: Mapping[str, str]) -> Service:
         executor = Executor(rt, settings)
         rt.worker(executor.handle, poison, slots=settings.slots)
         rt.on_ready(executor.warm_up)
-        rt.on_stop(executor.close)
 
     return Service(name=lane, lane=lane, setup=setup)
 
@@ -100,7 +99,10 @@ class Job:
 
 @dataclass(slots=True)
 class Executor:
-    """One model, its wire, and the calls that this process is making."""
+    """One model, its wire, and the calls that this process is making.
+
+    The wire is open for as long as the process lives: to close it in a drain would break off calls that are paid for.
+    """
 
     rt: Runtime
     settings: Settings
@@ -115,10 +117,6 @@ class Executor:
     async def warm_up(self) -> None:
         """Imports the SDK, which takes seconds, before the first call needs it and after the service is ready."""
         await self._opened()
-
-    async def close(self) -> None:
-        if self.wire is not None:
-            await self.wire.close()
 
     async def handle(self, work: Work, past: Past) -> Sequence[AnyFact]:
         """Sees one request through; what it returns is appended by the runtime, in one message."""

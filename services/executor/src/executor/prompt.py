@@ -27,6 +27,10 @@ _CLOSING = re.compile(rf"<(/\s*{_TAGS}\b)", re.I)
 _CLOSING_ESCAPED = re.compile(rf"<\\(/\s*{_TAGS}\b)", re.I)
 
 
+QUOTED_CHARACTERS = (20_000, 2_000, 200)
+"""How much of an unusable answer is said back to the model: as much as fits, for it has to answer in full again."""
+
+
 class ContextTooLarge(Exception):
     """What the model must see does not fit its window, even without any file of the repository."""
 
@@ -94,12 +98,13 @@ def shown_files(pack: Sequence[PackFile], now: dict[str, str | None]) -> tuple[S
 
 def prompt_for(assignment: Assignment, exchanges: Sequence[Unusable], *, budget_tokens: int) -> Prompt:
     """The conversation so far; files are left out, the least relevant first, until it fits the budget."""
-    bare = _render(replace(assignment, files=()), exchanges)
-    left = budget_tokens - WINDOW_MARGIN_TOKENS - bare.tokens_estimate
-    if left < 0:
-        needed = bare.tokens_estimate + WINDOW_MARGIN_TOKENS
-        raise ContextTooLarge(f"about {needed} tokens without any file; {budget_tokens} fit beside the answer")
-    return _render(replace(assignment, files=_cut(assignment.files, left)), exchanges)
+    needed = 0
+    for quoted in QUOTED_CHARACTERS:
+        brief = [_quoted(exchange, quoted) for exchange in exchanges]
+        needed = _render(replace(assignment, files=()), brief).tokens_estimate + WINDOW_MARGIN_TOKENS
+        if needed <= budget_tokens:
+            return _render(replace(assignment, files=_cut(assignment.files, budget_tokens - needed)), brief)
+    raise ContextTooLarge(f"about {needed} tokens without any file; {budget_tokens} fit beside the answer")
 
 
 def unescaped(text: str) -> str:
@@ -122,6 +127,14 @@ def _render(assignment: Assignment, exchanges: Sequence[Unusable]) -> Prompt:
         complaint = _template("complaint.j2").render(complaint=exchange.complaint, is_review=is_review)
         messages += [Message("assistant", exchange.answer or "(empty)"), Message("user", complaint)]
     return Prompt(system, tuple(messages))
+
+
+def _quoted(exchange: Unusable, characters: int) -> Unusable:
+    """An exchange whose answer and complaint are no longer than this."""
+    if len(exchange.answer) + len(exchange.complaint) <= characters:
+        return exchange
+    answer, complaint = exchange.answer[: characters // 2], exchange.complaint[: characters // 2]
+    return Unusable(f"{answer}\n[…]" if answer != exchange.answer else answer, complaint)
 
 
 def _cut(files: Sequence[ShownFile], budget: int) -> tuple[ShownFile, ...]:
