@@ -49,6 +49,12 @@ def test_other_words_for_the_same_severities_and_lines_are_understood():
     assert review.findings[0].line == 12
 
 
+def test_half_a_character_in_a_finding_does_no_harm():
+    review = read_review('{"verdict": "approve", "findings": [{"severity": "info", "message": "a \\ud83d b"}]}')
+
+    assert review.as_findings("gpt").findings[0].message == "a ? b"
+
+
 def test_a_request_for_changes_without_findings_is_its_summary():
     review = read_review('{"verdict": "request_changes", "summary": "It does not compile.", "findings": []}')
 

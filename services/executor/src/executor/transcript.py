@@ -18,6 +18,9 @@ from executor.outcome import Ending
 from executor.usage import normalised
 
 FORMAT = 1
+WORD_CHARACTERS_MAX = 200
+RAW_USAGE_CHARACTERS_MAX = 16_000
+"""A larger usage object is left out of the fact: it stands in the stored response."""
 
 
 class NotReadable(Exception):
@@ -45,21 +48,22 @@ def called(
     start: ModelCallStarted, answer: Answer, ending: Ending, wire: str, stored: ArtifactRef | None, latency_s: float
 ) -> ModelCalled:
     """How the call ended, as far as the provider has told."""
+    raw_usage = json.dumps(answer.raw_usage) if answer.raw_usage else ""
     fact = ModelCalled(
         call_id=start.call_id,
         request_id=start.request_id,
         phase=start.phase,
         model=start.model,
         provider=start.provider,
-        provider_model=answer.provider_model or start.provider_model,
+        provider_model=_word(answer.provider_model) or start.provider_model,
         outcome=ending.outcome,
         usage=normalised(wire, answer.raw_usage),
-        raw_usage=json.dumps(answer.raw_usage, ensure_ascii=False) if answer.raw_usage else "",
-        service_tier=answer.service_tier,
+        raw_usage=raw_usage if len(raw_usage) <= RAW_USAGE_CHARACTERS_MAX else "",
+        service_tier=_word(answer.service_tier),
         response=stored,
-        provider_request_id=answer.provider_request_id,
+        provider_request_id=_word(answer.provider_request_id),
         http_status=answer.http_status,
-        finish_reason=answer.finish_reason,
+        finish_reason=_word(answer.finish_reason),
     )
     fact.latency.FromMicroseconds(round(latency_s * 1e6))
     if answer.time_to_first_token_s is not None:
@@ -88,6 +92,11 @@ def answer_from(stored: bytes) -> Answer:
         return Answer(**kept)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise NotReadable(f"the stored response is none: {error!r}") from error
+
+
+def _word(text: str) -> str:
+    """A provider's word for something: short, and fit for a fact whatever it was."""
+    return text[:WORD_CHARACTERS_MAX].encode(errors="replace").decode()
 
 
 def _json(content: dict[str, Any]) -> bytes:

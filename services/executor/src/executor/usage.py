@@ -12,6 +12,9 @@ from factory.call.v1 import Usage
 
 Raw = Mapping[str, Any]
 
+COUNT_MAX = 2**48
+"""More tokens than this in one call are no count."""
+
 
 def normalised(wire: str, raw: Raw | None) -> Usage | None:
     """The usage that arrived over a wire, in disjoint buckets; None when nothing of it could be read."""
@@ -122,7 +125,7 @@ def _details(raw: Raw, *names: str) -> Raw:
 def _count(raw: Raw, name: str) -> int | None:
     """A count as received; what is no whole number of tokens is as good as not said."""
     value = raw.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX else None
 
 
 def _first(raw: Raw, *names: str) -> int | None:

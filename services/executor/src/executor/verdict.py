@@ -59,7 +59,13 @@ def _line(value: Any) -> Any:
 
 
 def _text(limit: int) -> BeforeValidator:
-    return BeforeValidator(lambda value: "" if value is None else value[:limit] if isinstance(value, str) else value)
+    def shortened(value: Any) -> Any:
+        if isinstance(value, str):
+            # JSON may escape half a character, which no fact can hold.
+            return value[:limit].encode(errors="replace").decode()
+        return "" if value is None else value
+
+    return BeforeValidator(shortened)
 
 
 class ReviewFinding(BaseModel):

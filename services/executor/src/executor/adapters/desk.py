@@ -59,17 +59,14 @@ async def judged(artifacts: Artifacts, tree: Tree, request: PhaseRequested, sour
     """What an answer is worth; for one that can be used, its result is stored before this returns."""
     if request.phase == PHASE_KIND_REVIEW:
         return await _review(artifacts, request, source, text)
-    blocks = authored(text)
-    if isinstance(blocks, Unusable):
-        return blocks
-    try:
-        change = await asyncio.to_thread(change_by, tree, blocks)
-    except DoesNotApply as complaint:
-        return Unusable(text, tree.redactions.hide_shown(str(complaint)))
+    written = await asyncio.to_thread(_written, tree, text)
+    if isinstance(written, Unusable):
+        return written
+    change, summary = written
     stored = await artifacts.put(change.SerializeToString(deterministic=True))
     result = PhaseCompleted(request_id=request.request_id, change_digest=stored.digest)
-    if blocks.summary:
-        result.summary.CopyFrom(await artifacts.put(summary_of(blocks.summary)))
+    if summary:
+        result.summary.CopyFrom(await artifacts.put(summary_of(summary)))
     return Usable(result)
 
 
@@ -81,8 +78,19 @@ async def recorded(artifacts: Artifacts, request: PhaseRequested, response: Arti
         return Hopeless(failure_of(request.request_id, PHASE_FAILURE_ARTIFACT_MISSING, f"recorded answer: {error}"))
 
 
+def _written(tree: Tree, text: str) -> tuple[Change, str] | Unusable:
+    """The change that an author's answer makes, and what it says about it."""
+    blocks = authored(text)
+    if isinstance(blocks, Unusable):
+        return blocks
+    try:
+        return change_by(tree, blocks), blocks.summary
+    except DoesNotApply as complaint:
+        return Unusable(text, tree.redactions.hide_shown(str(complaint)))
+
+
 async def _review(artifacts: Artifacts, request: PhaseRequested, source: str, text: str) -> Judgement:
-    match reviewed(text, source):
+    match await asyncio.to_thread(reviewed, text, source):
         case Unusable() as unusable:
             return unusable
         case Reviewed(verdict=verdict, findings=findings, summary=summary) as review:

@@ -77,8 +77,8 @@ class Received:
 
     def answer(self, fault: Fault | None) -> Answer:
         return Answer(
-            text="".join(self.parts),
-            refusal=self.refusal,
+            text=_whole("".join(self.parts)),
+            refusal=_whole(self.refusal),
             finish_reason=self.finish_reason,
             raw_usage=self.raw_usage,
             provider_model=self.provider_model,
@@ -88,6 +88,11 @@ class Received:
             time_to_first_token_s=self.first_token_s,
             fault=fault,
         )
+
+
+def _whole(text: str) -> str:
+    """Joins characters that were cut in half between two events; what has no other half becomes a question mark."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 async def read_to_the_end(
