@@ -14,6 +14,7 @@ import pytest
 from conductor.app import service
 from embedded.nats import Nats
 from eventlog import EventLog, Past, Tip
+from eventlog.bootstrap import bootstrap
 from eventlog.jetstream import direct_batch
 from factory.artifact.v1 import ArtifactRef, Change
 from factory.classification.v1 import TaskClassified
@@ -163,7 +164,7 @@ async def test_a_task_comes_as_far_as_the_architect_and_its_work_was_offered_to_
 
 async def direct_work(nc: Client) -> list[str]:
     answer = await nc.request("$JS.API.STREAM.INFO.WORK", b'{"subjects_filter": ">"}')
-    return sorted(subject.split(".")[2] for subject in json.loads(answer.data)["state"]["subjects"])
+    return sorted(subject.split(".")[2] for subject in json.loads(answer.data)["state"].get("subjects", {}))
 
 
 async def test_two_architects_at_once_give_one_approval_and_the_other_is_told(desk: Desk):
@@ -306,7 +307,7 @@ async def test_an_overloaded_model_is_asked_again_when_its_timer_fires(desk: Des
 
 async def subjects_of(nc: Client, request_id: str) -> list[str]:
     answer = await nc.request("$JS.API.STREAM.INFO.WORK", b'{"subjects_filter": ">"}')
-    return [subject for subject in json.loads(answer.data)["state"]["subjects"] if subject.endswith(request_id)]
+    return [subject for subject in json.loads(answer.data)["state"].get("subjects", {}) if subject.endswith(request_id)]
 
 
 async def test_a_platform_submits_over_nats_in_protobuf_or_json_and_is_answered(desk: Desk):
@@ -396,3 +397,24 @@ async def test_prices_are_frozen_into_the_log_once(desk: Desk):
     assert {f.provider_model for f in published} >= {"claude-opus-4-5", "gpt-5", "deepseek-chat"}
     assert all(model.configured for model in models.models)
     assert past.tip("conductor") != Tip()
+
+
+async def test_a_lost_queue_is_made_again_from_the_log(desk: Desk, nats_server: Nats):
+    tasks = desk.stub(TaskServiceStub)
+    answer = await tasks.Submit(SubmitRequest(title="x", repository=str(desk.roots / "r")), metadata=AUTH)
+    await desk.request(answer.task_id, "classification-1-1")
+    await desk.told("classifier", answer.task_id, TaskClassified(request_id="classification-1-1", type=TASK_TYPE_API))
+    await desk.request(answer.task_id, "context-1-1")
+    await desk.nc.request("$JS.API.STREAM.DELETE.WORK", b"")
+    await bootstrap(desk.nc, lanes=["context"], ack_wait_s=5)
+    assert await direct_work(desk.nc) == []
+
+    offered: list[str] = []
+    env = {"FACTORY_NATS_URL": nats_server.url, "FACTORY_ARTIFACTS": str(desk.artifacts), "FACTORY_MODELS": "gpt"}
+    async with serve([(service(env), env)]):
+        for _ in range(100):
+            if offered := await direct_work(desk.nc):
+                break
+            await asyncio.sleep(0.05)
+
+    assert offered == ["context"]

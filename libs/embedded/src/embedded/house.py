@@ -33,6 +33,8 @@ ACK_WAIT_S = 5
 HEARTBEAT_S = 1
 ADDRESS_FILE = "factory.json"
 PER_MODEL = "executor"
+# Credentials that one service alone may see.
+ONLY_FOR = {"FACTORY_GITHUB_TOKEN": "delivery", "FACTORY_CONTEXT_READ_TOKEN": "context"}
 
 
 class InUse(Exception):
@@ -122,7 +124,8 @@ def _services(
 ) -> list[tuple[Service, Mapping[str, str]]]:
     """Each service with an environment of its own: a provider's key is seen by its executor and nobody else."""
     keys = {model.key_env for model in models_from(env).values()}
-    shared = {name: value for name, value in env.items() if name.startswith("FACTORY_") and name not in keys}
+    withheld = keys | set(ONLY_FOR)
+    shared = {name: value for name, value in env.items() if name.startswith("FACTORY_") and name not in withheld}
     shared |= {
         "FACTORY_NATS_URL": server.url,
         "FACTORY_ORG": ORG,
@@ -141,6 +144,7 @@ def _services(
     for name, make in installed().items():
         if name != PER_MODEL:
             own = shared | {"FACTORY_DATA": str(data / name), "FACTORY_NATS_PASSWORD": passwords[name]}
+            own |= {secret: env[secret] for secret, owner in ONLY_FOR.items() if owner == name and secret in env}
             found.append((make(own), own))
             continue
         for model in providers.configured:

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from eventlog import Recorded, subjects
 from eventlog.past import recorded as read_event
-from eventlog.work import Request, publish_work, requests_in, set_timer
+from eventlog.work import Ended, Request, publish_work, requests_in, set_timer
 from factory.operations.v1 import DeadLettered
 from factory.phase.v1 import PhaseRequested
 from google.protobuf.message import DecodeError
@@ -44,6 +45,7 @@ def service(env: Mapping[str, str]) -> Service:
         intake = Intake(rt, submissions)
         rt.subscribe(subjects.INTAKE, rt.lane, "factory.submit.*", intake.heard, batch=SUBMISSIONS_AT_ONCE)
         rt.subscribe(subjects.TIMERS, rt.lane, "factory.timer.fire.>", hearing.timer, batch=TIMERS_AT_ONCE)
+        rt.spawn(hearing.offer_again(), "offer_again")
         add_rpcs(rt, tasks, submissions)
 
     return Service(name="conductor", lane="conductor", setup=setup)
@@ -82,11 +84,9 @@ class Hearing:
         task_id, request_id = raw.subject.split(".")[-2:]
         try:
             known = await self._tasks.fresh(task_id)
-            if known.task.open and known.task.open.request_id == request_id:
-                for recorded in known.past.events:
-                    for request in requests_in(recorded.event):
-                        if request.request_id == request_id:
-                            await publish_work(self._rt.nc, recorded, request)
+            for recorded, request in waited_for(known):
+                if request.request_id == request_id:
+                    await publish_work(self._rt.nc, recorded, request)
             await raw.ack()
         except Exception as error:
             log.warning("timer.not_served", task=task_id, request=request_id, error=repr(error))
@@ -95,14 +95,34 @@ class Hearing:
     async def _offer(self, known: Known, recorded: Recorded) -> None:
         """Work is published when the request itself comes back from the log, never right after the append: dying in
         between would lose it. A request that the task no longer waits for is not offered."""
-        waited_for = known.task.open.request_id if known.task.open else ""
-        for request in requests_in(recorded.event):
-            if request.request_id != waited_for or recorded.event.producer != self._rt.lane:
-                continue
-            if not_before := _not_before(request):
-                await set_timer(self._rt.nc, recorded.event.org, recorded.event.id, request.request_id, not_before)
-            else:
-                await publish_work(self._rt.nc, recorded, request)
+        for asked, request in waited_for(known):
+            if asked.sequence == recorded.sequence:
+                await self._publish(asked, request)
+
+    async def _publish(self, asked: Recorded, request: Request) -> None:
+        if not_before := _not_before(request):
+            await set_timer(self._rt.nc, asked.event.org, asked.event.id, request.request_id, not_before)
+        else:
+            await publish_work(self._rt.nc, asked, request)
+
+    async def offer_again(self) -> None:
+        """Once, at the start: whatever the queue or the timers have lost is made again from the log.
+
+        What is offered already stays as it is, and what was done meanwhile is acknowledged without being done.
+        """
+        going_on: set[str] = set()
+        async for batch in self._rt.log.follow(after=0):
+            for recorded in batch:
+                if TASK_ID.fullmatch(recorded.event.id):
+                    going_on.add(recorded.event.id)
+                    if any(isinstance(fact, Ended) for fact in recorded.facts):
+                        going_on.discard(recorded.event.id)
+            if not batch:
+                break
+        for task_id in sorted(going_on):
+            for asked, request in waited_for(await self._tasks.fresh(task_id)):
+                await self._publish(asked, request)
+        log.info("work.offered_again", tasks=len(going_on))
 
     async def _set_aside(self, raw: Any, reason: str) -> None:
         """An unreadable message must not stop the others; it is kept, and that it was is a fact."""
@@ -119,9 +139,14 @@ class Hearing:
         await raw.ack()
 
 
-def _not_before(request: Request) -> Any:
-    from datetime import UTC
+def waited_for(known: Known) -> list[tuple[Recorded, Request]]:
+    """The one request that the task waits for, with the event that holds it; empty while it waits for none."""
+    wanted = known.task.open.request_id if known.task.open else ""
+    found = [(r, request) for r in known.past.lane("conductor") for request in requests_in(r.event)]
+    return [(recorded, request) for recorded, request in found if request.request_id == wanted]
 
+
+def _not_before(request: Request) -> datetime | None:
     if isinstance(request, PhaseRequested) and request.HasField("not_before"):
         return request.not_before.ToDatetime(tzinfo=UTC)
     return None
