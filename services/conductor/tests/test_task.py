@@ -1,5 +1,6 @@
 """The life of a task, told in facts: what follows from what."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 
@@ -130,6 +131,18 @@ def test_a_classified_task_gets_its_context_and_a_planned_one_its_first_phase():
     facts = then(*FEATURE)
     assert isinstance(facts[0], TaskPlanned)
     assert asked(facts) == [("design-1-1", "claude")]
+
+
+def test_a_pack_is_asked_for_that_fits_the_window_of_the_only_model_there_is():
+    gpt = replace(DEFAULT_MODELS["gpt"], context_window_tokens=8_192, max_output_tokens=1_024)
+    only = {name: "" if name == "gpt" else "not configured" for name in DEFAULT_MODELS}
+    small = World({**DEFAULT_MODELS, "gpt": gpt}, only, PriceBook(()), NOW)
+
+    [asked_for] = then(SUBMITTED, classified(TASK_TYPE_API), world=small)
+
+    assert isinstance(asked_for, ContextRequested) and asked_for.budget_tokens == 3_168
+    cut = ContextGathered(request_id="context-1-1", base_commit="b" * 40, tokens=asked_for.budget_tokens)
+    assert asked(then(SUBMITTED, classified(TASK_TYPE_API), cut, world=small)) == [("implement-1-1", "gpt")]
 
 
 def test_architecture_is_designed_by_claude_then_reviewed_by_gemini():

@@ -77,6 +77,9 @@ WRITES_TESTS: Step = (PHASE_KIND_WRITE_TESTS, "gpt")
 
 # What the instructions of a phase take besides the pack, generously.
 PROMPT_OVERHEAD_TOKENS = 4_000
+# What a model is shown of a repository at most, and what a model that has others beside it should have room for.
+PACK_TOKENS_MAX = 24_000
+PACK_TOKENS_WANTED = 12_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,24 @@ def plan(
             continue
         if phase in AUTHOR_PHASES:
             author = chosen or author
-        limit = min(MAX_OUTPUT_TOKENS[phase], models[chosen].max_output_tokens) if chosen else MAX_OUTPUT_TOKENS[phase]
+        limit = _answer_tokens(phase, models[chosen]) if chosen else MAX_OUTPUT_TOKENS[phase]
         planned.append(PlannedPhase(phase=phase, model=chosen, candidates=candidates, max_output_tokens=limit))
         if chosen and chosen != first_choice:
             why = next((c.ruled_out for c in candidates if c.model == first_choice), "unknown model")
             notes.append(f"{phase_word(phase)} by {chosen} instead of {first_choice}: {why}")
     return Plan(tuple(planned), tuple(notes))
+
+
+def pack_budget(models: Mapping[str, Model], ruled_out: Mapping[str, str]) -> int:
+    """How large a pack may be, so that every model that can serve has room for it whatever the phase.
+
+    A model with little room does not starve the others: it is ruled out for what does not fit it. Where all have
+    little room, the roomiest counts.
+    """
+    rooms = [_room(model) for name, model in models.items() if not ruled_out.get(name)]
+    enough = [room for room in rooms if room >= PACK_TOKENS_WANTED]
+    budget = min(enough) if enough else max(rooms, default=PACK_TOKENS_MAX)
+    return max(1, min(budget, PACK_TOKENS_MAX))
 
 
 def rank(
@@ -173,10 +188,20 @@ def _cannot(phase: PhaseKind, models: Mapping[str, Model], name: str, pack_token
     model = models[name]
     if phase == PHASE_KIND_REVIEW and same_family(models, name, author):
         return f"same family as the author ({model.family})"
-    needed = pack_tokens + PROMPT_OVERHEAD_TOKENS + min(MAX_OUTPUT_TOKENS[phase], model.max_output_tokens)
+    needed = pack_tokens + PROMPT_OVERHEAD_TOKENS + _answer_tokens(phase, model)
     if needed > model.context_window_tokens:
         return f"context window of {model.context_window_tokens:,} tokens is less than the {needed:,} needed"
     return ""
+
+
+def _answer_tokens(phase: PhaseKind, model: Model) -> int:
+    return min(MAX_OUTPUT_TOKENS[phase], model.max_output_tokens)
+
+
+def _room(model: Model) -> int:
+    """What the window holds besides the instructions and the longest answer."""
+    longest = max(_answer_tokens(phase, model) for phase in MAX_OUTPUT_TOKENS)
+    return model.context_window_tokens - PROMPT_OVERHEAD_TOKENS - longest
 
 
 def _why_none(candidates: Sequence[Candidate]) -> str:

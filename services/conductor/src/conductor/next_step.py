@@ -47,7 +47,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from policy.calls import calls_in, reckon
 from policy.models import Model
 from policy.prices import PriceBook, rounded_dollars, upper_bound
-from policy.routes import POLICY_VERSION, PROMPT_OVERHEAD_TOKENS, phase_word, plan, same_family
+from policy.routes import POLICY_VERSION, PROMPT_OVERHEAD_TOKENS, pack_budget, phase_word, plan, same_family
 
 from conductor.task import Blob, Failure, Step, Task, happened
 
@@ -56,7 +56,6 @@ TRIES_PER_MODEL_MAX = 2
 RETRY_AFTER_MAX = timedelta(seconds=60)
 RETRY_PAUSE = timedelta(seconds=1)
 PHASE_TIMEOUT = timedelta(minutes=15)
-PACK_BUDGET_TOKENS = 24_000
 FACTS_PER_DECISION_MAX = 12
 
 # Failures that the same model may get over by itself.
@@ -111,7 +110,7 @@ def next_step(task: Task, world: World) -> list[AnyFact]:
     if task.type == TASK_TYPE_UNSPECIFIED:
         return [ClassificationRequested(request_id="classification-1-1")]
     if not task.base_commit:
-        return [_context(task)]
+        return [_context(task, world)]
     if not task.steps:
         return [_plan(task, world)]
     if task.verdict == VERDICT_REQUEST_CHANGES and task.reworks < REWORK_ROUNDS_MAX:
@@ -154,13 +153,13 @@ def notes_for_reviewer(task: Task) -> list[str]:
     return [*notes, *task.notes]
 
 
-def _context(task: Task) -> ContextRequested:
+def _context(task: Task, world: World) -> ContextRequested:
     return ContextRequested(
         request_id=f"context-1-{task.attempts + 1}",
         repository=task.repository,
         base_branch=task.base_branch,
         type=task.type,
-        budget_tokens=PACK_BUDGET_TOKENS,
+        budget_tokens=pack_budget(world.models, world.ruled_out),
     )
 
 

@@ -18,13 +18,13 @@ from factory.task.v1 import (
 )
 from policy.models import Model
 from policy.prices import upper_bound
-from policy.routes import PROMPT_OVERHEAD_TOKENS, plan
+from policy.routes import PROMPT_OVERHEAD_TOKENS, pack_budget, plan
 from runtime import Caller, Problem, Runtime
 from ulid import ULID
 from worktree import RefusedUrl, check_url
 
 from conductor.adapters.tasks import Tasks
-from conductor.next_step import PACK_BUDGET_TOKENS, World
+from conductor.next_step import World
 from conductor.submission import differences, submitted_fact, task_id_for, violations_of
 
 STREAM = "EVENTS"
@@ -67,12 +67,13 @@ class Submissions:
         if request.type == TASK_TYPE_UNSPECIFIED and request.scope != SCOPE_FEATURE:
             raise Problem(INVALID, "a dry run needs the type", violations=[("type", "expected a type, found none")])
         world = self._tasks.world(Past())
+        pack_tokens = pack_budget(world.models, world.ruled_out)
         # A feature's plan is the same whatever its type.
         planned = plan(
-            request.type or TASK_TYPE_API, request.scope, world.models, world.ruled_out, pack_tokens=PACK_BUDGET_TOKENS
+            request.type or TASK_TYPE_API, request.scope, world.models, world.ruled_out, pack_tokens=pack_tokens
         )
         answer = SubmitResponse(plan=planned.phases, notes=planned.notes)
-        bounds = [_bound(world, phase.model, phase.max_output_tokens) for phase in planned.phases]
+        bounds = [_bound(world, phase.model, pack_tokens, phase.max_output_tokens) for phase in planned.phases]
         if all(bound is not None for bound in bounds):
             answer.max_cost_pico_usd = sum(bound or 0 for bound in bounds)
         return answer
@@ -132,7 +133,7 @@ class Submissions:
         return Accepted(task_id, True, first.sequence)
 
 
-def _bound(world: World, name: str, max_output: int) -> int | None:
+def _bound(world: World, name: str, pack_tokens: int, max_output: int) -> int | None:
     model: Model | None = world.models.get(name)
     price = world.prices.at(model.provider, model.provider_model, world.now) if model else None
-    return upper_bound(price.tiers, PACK_BUDGET_TOKENS + PROMPT_OVERHEAD_TOKENS, max_output) if price else None
+    return upper_bound(price.tiers, pack_tokens + PROMPT_OVERHEAD_TOKENS, max_output) if price else None
