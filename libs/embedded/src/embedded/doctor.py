@@ -29,7 +29,7 @@ class Finding:
 
 def examine(env: Mapping[str, str]) -> list[Finding]:
     """Every check, in the order in which one would mend them."""
-    return [_python(), _git(), _nats(), _ports(), _sync(), *_contributed(), *_keys(env)]
+    return [_python(), _git(), _nats(), _ports(), _sync(), *_contributed(), *_keys(env), _local_llm()]
 
 
 def _python() -> Finding:
@@ -97,3 +97,13 @@ def _keys(env: Mapping[str, str]) -> list[Finding]:
         Finding(model.key_env, not why_not[name], f"{model.display_name} ({model.provider_model})", needed=False)
         for name, model in models.items()
     ]
+
+
+def _local_llm() -> Finding:
+    """Whether `--models local` would find its model."""
+    from embedded.local_llm import LocalLLMFailed, weights_path
+
+    try:
+        return Finding("local model", True, f"{weights_path().name}: factory up --models local", needed=False)
+    except LocalLLMFailed as error:
+        return Finding("local model", False, str(error), needed=False)

@@ -33,9 +33,9 @@ def pretending(models: str, data: Path, env: Mapping[str, str]) -> Iterator[Prov
                 names = tuple(DEFAULT_MODELS)
                 yield Providers(names, names, _pointing_at(url, env))
         case "local":
-            from embedded.local_llm import local_llm
+            from embedded.local_llm import SLOTS, SLOTS_DEFAULT, local_llm
 
-            with local_llm(data) as providers:
+            with local_llm(data, slots=env.get(SLOTS) or SLOTS_DEFAULT) as providers:
                 yield providers
         case _:
             raise ValueError(f"models must be real, simulated or local, found {models!r}")
