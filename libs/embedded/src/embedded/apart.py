@@ -1,4 +1,7 @@
-"""The same factory as separate processes: what one step with operator rights prepares for the services."""
+"""The same factory as separate processes: the one step with operator rights, before the services start.
+
+Never starts a service, and never deletes what is there.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,27 +10,32 @@ from eventlog import connect
 from eventlog.bootstrap import bootstrap
 from eventlog.permissions import OPERATOR
 from eventlog.preflight import check
-from policy.models import models_from
 
-WORKERS = ("classifier", "context", "quality_gate", "delivery")
+from embedded.credentials import working_lanes
 
-
-def working_lanes(env: Mapping[str, str]) -> list[str]:
-    """Every lane that takes work."""
-    return [*WORKERS, *(f"executor-{model}" for model in models_from(env))]
+NATS_TIMEOUT_S = 60
+NATS_URL_DEFAULT = "nats://127.0.0.1:4222"
 
 
-async def bootstrap_apart(env: Mapping[str, str], *, replicas: int, ack_wait_s: float) -> None:
-    """Checks the server, then creates or updates streams and consumers."""
-    if monitor := env.get("FACTORY_NATS_MONITOR_URL"):
-        await asyncio.to_thread(check, monitor, allow_unsynced=env.get("FACTORY_ALLOW_UNSYNCED") == "bench")
-    nc = await connect(
-        env.get("FACTORY_NATS_URL", "nats://127.0.0.1:4222"),
-        name=OPERATOR,
-        user=OPERATOR if env.get("FACTORY_NATS_PASSWORD") else "",
-        password=env.get("FACTORY_NATS_PASSWORD", ""),
-    )
+class Unreachable(Exception):
+    """No nats-server let the operator in within the time that a start may take."""
+
+
+async def bootstrap_apart(
+    env: Mapping[str, str], *, replicas: int, ack_wait_s: float, timeout_s: float = NATS_TIMEOUT_S
+) -> None:
+    """Waits for the server, checks that it syncs, and creates or updates streams and consumers."""
+    url, password = env.get("FACTORY_NATS_URL", NATS_URL_DEFAULT), env.get("FACTORY_NATS_PASSWORD", "")
     try:
+        async with asyncio.timeout(timeout_s):
+            # It tries for ever, a wrong password included; the log says what the server answers.
+            nc = await connect(url, name=OPERATOR, user=OPERATOR if password else "", password=password)
+    except TimeoutError:
+        said = f"{url} let no operator in within {timeout_s:g} s; is FACTORY_NATS_PASSWORD the operator's?"
+        raise Unreachable(said) from None
+    try:
+        if monitor := env.get("FACTORY_NATS_MONITOR_URL"):
+            await asyncio.to_thread(check, monitor, allow_unsynced=env.get("FACTORY_ALLOW_UNSYNCED") == "bench")
         await bootstrap(nc, lanes=working_lanes(env), replicas=replicas, ack_wait_s=ack_wait_s)
     finally:
         await nc.close()

@@ -1,4 +1,4 @@
-"""`factory up`, `factory run` and `factory doctor`."""
+"""`factory up`, `run`, `credentials`, `bootstrap` and `doctor`."""
 
 import asyncio
 import os
@@ -97,6 +97,33 @@ def run(service: Annotated[str, typer.Argument(help="conductor, classifier, cont
     main(service)
 
 
+def credentials(
+    directory: Annotated[Path, typer.Argument(help="Where to write; made if it is not there, for its owner only.")],
+    org: Annotated[str, typer.Option(help="The organisation that the services work for: FACTORY_ORG.")] = "main",
+) -> None:
+    """Write who may say what on NATS, and each service's own password, for services that run apart.
+
+    Safe to repeat: what is there is kept, and what a new service or model needs is added. To change a password, take
+    its line out of nats-passwords.json and repeat; then reload nats-server and start the service again.
+
+      authorization.conf        for nats-server.conf: include "authorization.conf"
+
+      SERVICE.env               the service's own settings: EnvironmentFile= of systemd, env_file: of compose
+
+      operator.env              for `factory bootstrap`; platform.env for who submits over NATS
+
+      token, tokens.json        the owner's gRPC token, and its hash: FACTORY_TOKENS_FILE
+
+    Examples:
+
+      factory credentials /etc/factory
+    """
+    from embedded.credentials import write_credentials
+
+    users = write_credentials(directory, dict(os.environ), org)
+    typer.echo(f"{directory}: authorization.conf, tokens and settings for {', '.join(users)}")
+
+
 def bootstrap(
     replicas: Annotated[int, typer.Option(help="Copies of every stream: 3 in production, on 3 nodes.")] = 1,
     ack_wait_s: Annotated[
@@ -105,11 +132,24 @@ def bootstrap(
 ) -> None:
     """Create or update streams and consumers, with operator rights. Safe to repeat.
 
-    Reads FACTORY_NATS_URL, FACTORY_NATS_PASSWORD (user operator) and FACTORY_NATS_MONITOR_URL, which is checked first.
-    """
-    from embedded.apart import bootstrap_apart
+    Reads FACTORY_NATS_URL, FACTORY_NATS_PASSWORD (user operator) and FACTORY_NATS_MONITOR_URL. Waits a minute for the
+    server, and refuses one that acknowledges before it syncs.
 
-    asyncio.run(bootstrap_apart(dict(os.environ), replicas=replicas, ack_wait_s=ack_wait_s))
+    Examples:
+
+      env $(cat /etc/factory/operator.env) FACTORY_NATS_MONITOR_URL=http://127.0.0.1:8222 factory bootstrap
+    """
+    from eventlog.jetstream import ApiError
+    from eventlog.preflight import Unsafe
+    from policy.models import ModelsInvalid
+
+    from embedded.apart import Unreachable, bootstrap_apart
+
+    try:
+        asyncio.run(bootstrap_apart(dict(os.environ), replicas=replicas, ack_wait_s=ack_wait_s))
+    except (Unreachable, Unsafe, ApiError, ModelsInvalid, OSError, ValueError) as error:
+        typer.echo(f"factory bootstrap: {error}", err=True)
+        raise SystemExit(1) from error
     typer.echo("streams and consumers are as they should be")
 
 

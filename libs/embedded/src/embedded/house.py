@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,19 +19,17 @@ from eventlog.preflight import check
 from filelock import FileLock, Timeout
 from policy.models import configured_in, models_from
 from runtime import House, Service, serve
-from runtime.rpc import ROLES, token_entry
 from runtime.run import installed
 
 from embedded import nats
+from embedded.credentials import ORG, PER_MODEL, lanes, owner_token, passwords, working_lanes, write
 from embedded.providers import Providers, pretending
 
 log = structlog.get_logger()
 
-ORG = "main"
 ACK_WAIT_S = 5
 HEARTBEAT_S = 1
 ADDRESS_FILE = "factory.json"
-PER_MODEL = "executor"
 # Credentials that one service alone may see.
 ONLY_FOR = {"FACTORY_GITHUB_TOKEN": "delivery", "FACTORY_CONTEXT_READ_TOKEN": "context"}
 
@@ -69,13 +66,14 @@ async def factory(
             raise InUse(f"a factory is running over {data} already (its lock is held)") from error
         (data / ADDRESS_FILE).unlink(missing_ok=True)
         providers = stack.enter_context(pretending(models, data, env))
-        lanes = _lanes(env, providers)
-        passwords = _passwords(data, [OPERATOR, PLATFORM, *lanes])
-        rights = authorization(passwords, lanes, ORG)
+        known = {**env, **providers.env}
+        speaking = lanes(known)
+        secrets = passwords(data, [OPERATOR, PLATFORM, *speaking])
+        rights = authorization(secrets, speaking, ORG)
         server = await asyncio.to_thread(stack.enter_context, nats.running(data / "nats", authorization=rights))
-        await _prepare(server, passwords, lanes)
-        token = _token(data)
-        services = _services(data, server, passwords, {**env, **providers.env}, providers, roots)
+        await _prepare(server, secrets[OPERATOR], working_lanes(known))
+        token = owner_token(data)
+        services = _services(data, server, secrets, known, providers, roots)
         async with serve(services) as house:
             address = Address(
                 url=house.grpc_address,
@@ -83,31 +81,23 @@ async def factory(
                 http_url=house.http_address,
                 nats_url=server.url,
                 nats_user=PLATFORM,
-                nats_password=passwords[PLATFORM],
+                nats_password=secrets[PLATFORM],
                 pid=os.getpid(),
                 models=providers.configured,
                 pretend=providers.pretend,
             )
-            _write_private(data / ADDRESS_FILE, json.dumps(_as_dict(address), indent=2))
+            write(data / ADDRESS_FILE, json.dumps(_as_dict(address), indent=2))
             try:
                 yield house, address
             finally:
                 (data / ADDRESS_FILE).unlink(missing_ok=True)
 
 
-def _lanes(env: Mapping[str, str], providers: Providers) -> list[str]:
-    """Every lane that may speak: one per service, one per model for the executor."""
-    names = [name for name in installed() if name != PER_MODEL]
-    known = models_from({**env, **providers.env})
-    return [*names, *(f"executor-{model}" for model in known)]
-
-
-async def _prepare(server: nats.Nats, passwords: Mapping[str, str], lanes: Sequence[str]) -> None:
+async def _prepare(server: nats.Nats, password: str, working: Sequence[str]) -> None:
     """Streams, consumers and the check that nothing acknowledged can be lost."""
     found = await asyncio.to_thread(check, server.monitor_url)
     log.info("preflight.passed", nats=found.server_version, sync_always=found.sync_always)
-    working = [lane for lane in lanes if lane not in ("conductor", "audit", "console")]
-    nc = await connect(server.url, name=OPERATOR, user=OPERATOR, password=passwords[OPERATOR])
+    nc = await connect(server.url, name=OPERATOR, user=OPERATOR, password=password)
     try:
         await bootstrap(nc, lanes=working, ack_wait_s=ACK_WAIT_S)
     finally:
@@ -117,7 +107,7 @@ async def _prepare(server: nats.Nats, passwords: Mapping[str, str], lanes: Seque
 def _services(
     data: Path,
     server: nats.Nats,
-    passwords: Mapping[str, str],
+    secrets: Mapping[str, str],
     env: Mapping[str, str],
     providers: Providers,
     roots: Sequence[Path],
@@ -143,7 +133,7 @@ def _services(
     found: list[tuple[Service, Mapping[str, str]]] = []
     for name, make in installed().items():
         if name != PER_MODEL:
-            own = shared | {"FACTORY_DATA": str(data / name), "FACTORY_NATS_PASSWORD": passwords[name]}
+            own = shared | {"FACTORY_DATA": str(data / name), "FACTORY_NATS_PASSWORD": secrets[name]}
             own |= {secret: env[secret] for secret, owner in ONLY_FOR.items() if owner == name and secret in env}
             found.append((make(own), own))
             continue
@@ -151,7 +141,7 @@ def _services(
             key = models_from(env)[model].key_env
             own = shared | {
                 "FACTORY_DATA": str(data / name),
-                "FACTORY_NATS_PASSWORD": passwords[f"executor-{model}"],
+                "FACTORY_NATS_PASSWORD": secrets[f"executor-{model}"],
                 "EXECUTOR_MODEL": model,
                 key: env.get(key, ""),
             }
@@ -166,38 +156,6 @@ def configured_models(env: Mapping[str, str]) -> list[str]:
     models = models_from(env)
     without_list = {name: value for name, value in env.items() if name != "FACTORY_MODELS"}
     return [name for name, why_not in configured_in(without_list, models).items() if not why_not]
-
-
-def _passwords(data: Path, users: Sequence[str]) -> dict[str, str]:
-    """A password per user, made once and kept."""
-    path = data / "nats-passwords.json"
-    known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    missing = [user for user in users if user not in known]
-    if missing:
-        known |= {user: secrets.token_urlsafe(24) for user in missing}
-        _write_private(path, json.dumps(known, indent=2))
-    return known
-
-
-def _token(data: Path) -> str:
-    """The owner's token: every role. The services see only its hash."""
-    path = data / "token"
-    if not path.exists():
-        _write_private(path, secrets.token_urlsafe(24))
-    token = path.read_text().strip()
-    _write_private(data / "tokens.json", json.dumps([token_entry(token, "owner", ROLES)], indent=2))
-    return token
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner can read, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(path)
 
 
 def _as_dict(address: Address) -> dict[str, object]:
