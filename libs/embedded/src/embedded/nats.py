@@ -102,9 +102,9 @@ def end_orphan(store: Path) -> None:
 
 def _is_ours(pid: int, store: Path) -> bool:
     """Whether a process is a nats-server over this store; a pid may have been given to another program since."""
-    command = subprocess.run(
-        ["ps", "-o", "stat=,args=", "-p", str(pid)], capture_output=True, text=True, check=False
-    ).stdout
+    # -ww: without it the command line is cut to 80 columns, and a long path is never found in it
+    look = ["ps", "-ww", "-o", "stat=,args=", "-p", str(pid)]
+    command = subprocess.run(look, capture_output=True, text=True, check=False).stdout
     return "nats-server" in command and str(store) in command and not command.lstrip().startswith("Z")
 
 
