@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from factory.event.v1 import Event
-from factory.task.v1 import Task, WatchResponse
+from factory.task.v1 import TASK_STATE_AWAITING_REVIEW, TASK_STATE_HELD, Task, WatchResponse
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -56,6 +56,8 @@ async def follow(
                 _print_lines(response, drawing.progress, screen)
             if response.task.state in stop_at:
                 break
+            if hint := _hint(response):
+                screen.print(Text(hint), soft_wrap=True)
     return followed
 
 
@@ -86,6 +88,18 @@ def event_json(response: WatchResponse) -> dict[str, object]:
         "facts": facts,
         "task": as_json(response.task),
     }
+
+
+def _hint(response: WatchResponse) -> str:
+    """What somebody must do before anything more happens; "" while the factory has the turn."""
+    task_id = response.task.task_id
+    match response.task.state:
+        case value if value == TASK_STATE_AWAITING_REVIEW:
+            return f"waiting for an architect: factory review show {task_id}, then factory review approve {task_id}"
+        case value if value == TASK_STATE_HELD:
+            return f"held until somebody lets it go on: factory release {task_id}, or factory cancel {task_id}"
+        case _:
+            return ""
 
 
 def _shown(drawing: ProgressDrawing, screen: Console) -> AbstractContextManager[object]:
