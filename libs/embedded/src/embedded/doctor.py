@@ -94,7 +94,12 @@ def _keys(env: Mapping[str, str]) -> list[Finding]:
     models = models_from(env)
     why_not = configured_in({k: v for k, v in env.items() if k != "FACTORY_MODELS"}, models)
     return [
-        Finding(model.key_env, not why_not[name], f"{model.display_name} ({model.provider_model})", needed=False)
+        Finding(
+            model.key_env,
+            not why_not[name],
+            f"{model.display_name} ({model.provider_model}): {'not set' if why_not[name] else 'set'}",
+            needed=False,
+        )
         for name, model in models.items()
     ]
 
