@@ -21,7 +21,7 @@ check *ARGS:
     uv run buf lint
     uv run buf format --diff --exit-code protos
     uv run buf breaking --against tests/contracts/released.binpb
-    uv run cog --check -P $(git ls-files '*.md')
+    uv run cog --check -P README.md
     uv run pytest -q -n 2 -m "not slow and not docker and not local_llm" libs services tests/contracts {{ARGS}}
 
 # the whole factory in this process (--models real|simulated|local, --data DIR)
@@ -37,7 +37,7 @@ fix *ARGS:
     uv run ruff format .
     uv run ruff check --fix {{ARGS}} .
     uv run buf format -w protos
-    uv run cog -r -P $(git ls-files '*.md')
+    uv run cog -r -P README.md
 
 # add a stored example of every new kind of fact; what is there is never rewritten
 corpus *ARGS:
