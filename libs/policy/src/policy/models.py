@@ -145,9 +145,10 @@ def _names(text: str) -> list[str]:
 def _model(name: str, table: Any, known: Model | None) -> Model:
     """A model from its table, over what is known of it."""
     allowed = {field.name for field in fields(Model)} - {"name"}
-    if not isinstance(table, dict) or (unknown := set(table) - allowed):
-        found = sorted(unknown) if isinstance(table, dict) else table
-        raise ModelsInvalid(f"model {name!r}: unknown {found!r}; allowed {sorted(allowed)}")
+    if not isinstance(table, dict):
+        raise ModelsInvalid(f"model {name!r}: expected a table, found {table!r}")
+    if unknown := set(table) - allowed:
+        raise ModelsInvalid(f"model {name!r}: unknown {sorted(unknown)}; allowed {sorted(allowed)}")
     try:
         model = replace(known, **table) if known else Model(name=name, **{"display_name": name, **table})
     except TypeError as error:

@@ -112,12 +112,12 @@ async def _started(service: Service, env: Mapping[str, str], house: House) -> As
         for task in runtime.tasks:
             task.cancel()
         await asyncio.gather(*runtime.tasks, return_exceptions=True)
-        for close in reversed(runtime.closers):
-            await close()
         try:
-            await broker.stop()
+            await broker.stop()  # work in hand ends here; only then may what it uses be closed
         except Exception as error:
             log.warning("nats.not_drained", service=service.lane, error=repr(error))
+        for close in reversed(runtime.closers):
+            await close()
 
 
 @contextlib.asynccontextmanager
