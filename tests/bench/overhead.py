@@ -1,7 +1,8 @@
 """What the factory itself costs: time per phase beside the provider's, and tasks per second, beside a floor.
 
 Real services, real gate, real log (synced on every write), simulated providers that answer at once. The floor is raw
-JetStream: as many publishes of the same size, one after another, on a server of the same kind in the same run.
+JetStream: every event and every work item of the task published once, of the same size, one after another, on a server
+of the same kind in the same run.
 """
 
 import argparse
@@ -20,12 +21,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from embedded.nats import running
 from eventlog import connect, facts_of
 from eventlog.bootstrap import bootstrap
+from eventlog.work import requests_in
 from factory.call.v1 import ModelCalled
 from factory.event.v1 import Event
 from factory.task.v1 import TASK_STATE_AWAITING_REVIEW
 from factory_client import Factory
 from rich.console import Console
 from rich.table import Table
+from runtime import logs
 from stage import Up, providers, sample_remote
 
 TITLE = "Add a GET /health endpoint"
@@ -77,8 +80,9 @@ async def floor_ms(events: Sequence[Event], directory: Path) -> float:
         await bootstrap(nc, lanes=["context"])
         js = nc.jetstream()
         payloads = [event.SerializeToString() for event in events]
+        work = [event.SerializeToString() for event in events if any(requests_in(event))]
         started = time.perf_counter()
-        for number, payload in enumerate(payloads):
+        for number, payload in enumerate([*payloads, *work]):
             await js.publish(f"factory.evt.conductor.main.floor{number % 8}", payload)
         took_ms = (time.perf_counter() - started) * 1000
         await nc.close()
@@ -150,6 +154,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=16)
     parser.add_argument("--json", action="store_true", help="one object")
     options = parser.parse_args()
+    logs.configure("console", "error")
     with tempfile.TemporaryDirectory(prefix="factory-bench-") as directory:
         result = asyncio.run(measure(options.tasks, options.in_flight, Path(directory)))
     if options.json:
