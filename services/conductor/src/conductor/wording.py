@@ -188,7 +188,7 @@ def _of_its_review(fact: AnyFact) -> str:
         case GateJudged():
             tests = f", {fact.tests.passed} tests passed, {fact.tests.failed + fact.tests.errors} failed"
             verdict = _word(GateVerdict.Name(fact.verdict), "GATE_VERDICT_")
-            return f"quality gate: {verdict}, {fact.blocking_findings} blocking findings" + (
+            return f"quality gate: {verdict}, {_blocking(fact.blocking_findings)}" + (
                 tests if fact.HasField("tests") else ""
             )
         case HumanReviewRequested():
@@ -214,9 +214,13 @@ def _completed(fact: PhaseCompleted) -> str:
         case Verdict.VERDICT_APPROVE:
             return f"{fact.request_id}: approved"
         case Verdict.VERDICT_REQUEST_CHANGES:
-            return f"{fact.request_id}: changes requested, {fact.blocking_findings} blocking findings"
+            return f"{fact.request_id}: changes requested, {_blocking(fact.blocking_findings)}"
         case _:
             return f"{fact.request_id} is done"
+
+
+def _blocking(findings: int) -> str:
+    return f"{findings} blocking finding{'' if findings == 1 else 's'}"
 
 
 def _word(name: str, prefix: str) -> str:
