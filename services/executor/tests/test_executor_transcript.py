@@ -2,11 +2,11 @@
 
 import pytest
 from executor.adapters.received import Received
-from executor.answer import Answer, Message, Question
+from executor.answer import Answer, Fault, FaultKind, Message, Question
 from executor.outcome import Ending
 from executor.transcript import NotReadable, answer_from, called, request_json, response_json, started
 from factory.artifact.v1 import ArtifactRef
-from factory.call.v1 import CALL_OUTCOME_OK, Usage
+from factory.call.v1 import CALL_OUTCOME_ABANDONED, CALL_OUTCOME_OK, Usage
 from factory.phase.v1 import PhaseRequested
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +51,17 @@ def test_a_count_that_is_none_is_unknown():
     answer = Answer(raw_usage={"input_tokens": 2**70, "output_tokens": 5})
 
     assert called(START, answer, Ending(CALL_OUTCOME_OK), "openai-responses", None, 0.1).usage == Usage(output_tokens=5)
+
+
+def test_output_that_was_not_counted_yet_when_a_stream_broke_is_unknown_and_not_none():
+    # As llama.cpp begins an Anthropic stream; the output is counted in its last event, which never came.
+    begun = {"input_tokens": 7, "cache_read_input_tokens": 3, "output_tokens": 0}
+    broken = Answer(text="half an", raw_usage=begun, fault=Fault(FaultKind.BROKEN))
+
+    end = called(START, broken, Ending(CALL_OUTCOME_ABANDONED), "anthropic", None, 0.1)
+
+    assert end.usage == Usage(input_tokens=7, cache_read_tokens=3)
+    assert '"output_tokens": 0' in end.raw_usage
 
 
 @pytest.mark.parametrize("stored", [b"", b"[]", b"{}", b'{"format": 2}', b'{"format": 1, "more": 1}', b"\xff"])

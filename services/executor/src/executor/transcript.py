@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from factory.artifact.v1 import ArtifactRef
-from factory.call.v1 import ModelCalled, ModelCallStarted
+from factory.call.v1 import ModelCalled, ModelCallStarted, Usage
 from factory.phase.v1 import PhaseRequested
 from policy.models import Model
 
@@ -57,7 +57,7 @@ def called(
         provider=start.provider,
         provider_model=_word(answer.provider_model) or start.provider_model,
         outcome=ending.outcome,
-        usage=normalised(wire, answer.raw_usage),
+        usage=_usage(wire, answer),
         raw_usage=raw_usage if len(raw_usage) <= RAW_USAGE_CHARACTERS_MAX else "",
         service_tier=_word(answer.service_tier),
         response=stored,
@@ -69,6 +69,14 @@ def called(
     if answer.time_to_first_token_s is not None:
         fact.time_to_first_token.FromMicroseconds(round(answer.time_to_first_token_s * 1e6))
     return fact
+
+
+def _usage(wire: str, answer: Answer) -> Usage | None:
+    """The usage as far as it was told. Before its end a stream may tell of 0 tokens of output: not yet counted, then."""
+    usage = normalised(wire, answer.raw_usage)
+    if usage is not None and answer.fault is not None and answer.text and not usage.output_tokens:
+        usage.ClearField("output_tokens")
+    return usage
 
 
 def request_json(question: Question) -> bytes:
