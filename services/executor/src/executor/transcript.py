@@ -72,7 +72,7 @@ def called(
 
 
 def _usage(wire: str, answer: Answer) -> Usage | None:
-    """The usage as far as it was told. Before its end a stream may tell of 0 tokens of output: not yet counted, then."""
+    """The usage as far as it was told; output that a stream begins with as 0 was not counted before it broke."""
     usage = normalised(wire, answer.raw_usage)
     if usage is not None and answer.fault is not None and answer.text and not usage.output_tokens:
         usage.ClearField("output_tokens")
