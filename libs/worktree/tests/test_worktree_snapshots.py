@@ -21,6 +21,7 @@ from worktree import (
     read_blobs,
     unpack,
 )
+from worktree.git import _detail
 
 
 @pytest.fixture
@@ -243,6 +244,25 @@ def test_a_remote_that_asks_for_a_password_is_an_answer_at_once_and_not_a_prompt
     with answering(401, []) as url, pytest.raises(NeedsCredentials):
         snapshot(url)
     assert time.monotonic() - started < 10
+
+
+def test_what_git_says_is_told_in_one_line_without_its_advice(snapshot, tmp_path):
+    plain = tmp_path / "plain"
+    plain.mkdir()
+
+    with answering(401, []) as url, pytest.raises(NeedsCredentials, match=r"^the repository asks for credentials"):
+        snapshot(url)
+    with pytest.raises(RepositoryNotFound) as problem:
+        snapshot(str(plain))
+    assert str(problem.value) == (
+        f"there is no repository where we were sent (git: '{plain}' does not appear to be a git repository)"
+    )
+
+
+def test_a_remote_cannot_steer_a_terminal_through_its_error():
+    said = "remote: \x1b[2J\x9b31mfake\u202e\nfatal: \x07no"
+
+    assert _detail(said) == "remote:  [2J 31mfake   no"
 
 
 def test_a_token_travels_in_a_header_and_a_rejected_one_is_not_repeated_in_the_error(snapshot):

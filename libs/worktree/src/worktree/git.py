@@ -101,6 +101,17 @@ _MEANING: tuple[tuple[type[GitFailed], re.Pattern[str]], ...] = (
     ),
 )
 
+_IN_WORDS: dict[type[GitFailed], str] = {
+    NeedsCredentials: "the repository asks for credentials, and does not accept ours if we have any",
+    RepositoryNotFound: "there is no repository where we were sent",
+    Unreachable: "the repository cannot be reached",
+}
+
+# It speaks to somebody at a terminal, and our submitter is none.
+_ADVICE = re.compile(
+    r"Could not read from remote|Please make sure you have the correct|and the repository exists", re.I
+)
+
 
 def git(
     *arguments: str,
@@ -183,10 +194,15 @@ def _environment(
 
 
 def _failure(verb: str, code: int, said: str, remote: Remote | None) -> GitFailed:
-    detail = " ".join(line.strip() for line in said.splitlines() if line.strip())[-DETAIL_CHARS_MAX:]
-    text = f"git {verb} ended with {code}: {detail or 'no explanation'}"
     if remote:
         for kind, pattern in _MEANING:
             if pattern.search(said):
-                return kind(text)
-    return GitFailed(text)
+                return kind(f"{_IN_WORDS[kind]} (git: {_detail(said)})")
+    return GitFailed(f"git {verb} ended with {code}: {_detail(said)}")
+
+
+def _detail(said: str) -> str:
+    """What git said without its advice, on one line. A remote has a say in it, so nothing may steer a terminal."""
+    lines = (line.strip().removeprefix("fatal: ") for line in said.splitlines())
+    words = " ".join(line for line in lines if line and not _ADVICE.match(line))
+    return "".join(c if c.isprintable() else " " for c in words)[-DETAIL_CHARS_MAX:].strip() or "no explanation"

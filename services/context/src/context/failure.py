@@ -12,10 +12,14 @@ from worktree import (
 )
 
 DETAIL_CHARS_MAX = 600
+REMEDY = "; FACTORY_CONTEXT_READ_TOKEN holds a token to read with, FACTORY_CONTEXT_READ_HOST names its host"
 
 
 def failed(request_id: str, problem: GitFailed | RefusedUrl) -> ContextFailed:
-    return ContextFailed(request_id=request_id, reason=_reason(problem), detail=str(problem)[:DETAIL_CHARS_MAX])
+    detail = str(problem)
+    if isinstance(problem, NeedsCredentials):
+        detail = f"{detail[: DETAIL_CHARS_MAX - len(REMEDY)]}{REMEDY}"
+    return ContextFailed(request_id=request_id, reason=_reason(problem), detail=detail[:DETAIL_CHARS_MAX])
 
 
 def _reason(problem: GitFailed | RefusedUrl) -> ContextFailure:
