@@ -29,9 +29,9 @@ PROVIDER_MODEL = "SmolLM2-135M-Instruct"
 # What the model was trained for; the server says what it really has.
 WINDOW_TOKENS = 8_192
 # Half a minute on a slow machine.
-OUTPUT_TOKENS_MAX = 1_024
-# As its makers recommend.
-TEMPERATURE, TOP_P = 0.2, 0.9
+OUTPUT_TOKENS_MAX = 768
+# So small a model repeats itself until it is stopped, unless what it has just said becomes unlikely.
+SAMPLING = {"temp": 0.2, "top_p": 0.9, "min_p": 0.1, "dry_multiplier": 0.8}
 # Prompts of tasks that take turns are kept, so that what they share is not read again.
 PROMPT_CACHE_MIB = 256
 
@@ -182,7 +182,8 @@ def _serve(directory: Path, weights: Path, parent: int) -> None:
         setattr(params, name, value)
     params.model.path = str(weights)
     params.cpuparams.n_threads = os.cpu_count() or 1
-    params.sampling.temp, params.sampling.top_p = TEMPERATURE, TOP_P
+    for name, value in SAMPLING.items():
+        setattr(params.sampling, name, value)
     server = xllamacpp.Server(params)
     _write_private(directory / READY_FILE, json.dumps({"url": server.listening_address, "pid": os.getpid()}))
     threading.Event().wait()
