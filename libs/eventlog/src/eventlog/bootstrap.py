@@ -3,9 +3,11 @@
 Idempotent: what exists is brought up to date where JetStream allows it. Nothing is ever purged or deleted.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import nats.errors
 import structlog
 from nats.aio.client import Client
 
@@ -103,6 +105,10 @@ def consumers(lanes: Sequence[str], *, ack_wait_s: float, slots: Mapping[str, in
 
 
 DEFAULT_SLOTS = 8
+ATTEMPTS_MAX = 30
+PAUSE_S = 0.5
+# "no suitable peers for placement" and "temporarily unavailable": a cluster that has just been started.
+NOT_YET = frozenset({10005, 10008})
 
 
 async def bootstrap(
@@ -121,31 +127,47 @@ async def bootstrap(
         await _ensure_consumer(nc, stream_name, consumer)
 
 
+async def _patiently(nc: Client, subject: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One API request, asked again while a cluster is still choosing its leader or waiting for its nodes."""
+    for attempt in range(ATTEMPTS_MAX):
+        try:
+            return await api(nc, subject, request)
+        except ApiError as error:
+            if error.code not in NOT_YET or attempt == ATTEMPTS_MAX - 1:
+                raise
+        except nats.errors.TimeoutError:
+            if attempt == ATTEMPTS_MAX - 1:
+                raise
+        log.warning("bootstrap.waiting", subject=subject, attempt=attempt)
+        await asyncio.sleep(PAUSE_S)
+    raise AssertionError("the last attempt returns or raises")
+
+
 async def _ensure(nc: Client, kind: str, name: str, wanted: Mapping[str, Any]) -> None:
     try:
-        found = (await api(nc, f"{kind}.INFO.{name}"))["config"]
+        found = (await _patiently(nc, f"{kind}.INFO.{name}"))["config"]
     except ApiError as error:
         if error.code != STREAM_NOT_FOUND:
             raise
-        await api(nc, f"{kind}.CREATE.{name}", wanted)
+        await _patiently(nc, f"{kind}.CREATE.{name}", wanted)
         log.info("bootstrap.created", kind=kind.lower(), name=name)
         return
     differing = {key: value for key, value in wanted.items() if found.get(key, _zero(value)) != value}
     if differing:
-        await api(nc, f"{kind}.UPDATE.{name}", {**found, **differing})
+        await _patiently(nc, f"{kind}.UPDATE.{name}", {**found, **differing})
         log.info("bootstrap.updated", kind=kind.lower(), name=name, fields=sorted(differing))
 
 
 async def _ensure_consumer(nc: Client, stream: str, wanted: Mapping[str, Any]) -> None:
     name = wanted["durable_name"]
     try:
-        found = (await api(nc, f"CONSUMER.INFO.{stream}.{name}"))["config"]
+        found = (await _patiently(nc, f"CONSUMER.INFO.{stream}.{name}"))["config"]
         if all(found.get(key, _zero(value)) == value for key, value in wanted.items()):
             return
     except ApiError as error:
         if error.code != CONSUMER_NOT_FOUND:
             raise
-    await api(nc, f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": wanted})
+    await _patiently(nc, f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": wanted})
 
 
 def _zero(value: object) -> object:

@@ -7,12 +7,19 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from eventlog.past import Recorded, recorded
+from eventlog.past import Recorded, stored
 
 API_TIMEOUT_S = 5.0
 DIRECT_BATCH = 256
 
 WRONG_LAST_SEQUENCE = 10071
+# What a cluster says while another message is on its way to its replicas: one of the same id, or of the same subject.
+# That message may be our own first try, and it may yet fail: no answer to the question who was faster.
+STILL_IN_PROCESS = frozenset({10158, 10164})
+INSUFFICIENT_STORAGE = 10047
+# A cluster's leader says this while another append to the subject is under way, perhaps our own first try: it decides
+# nothing yet.
+APPEND_UNDER_WAY = 10164
 MESSAGES_PER_SUBJECT_EXCEEDED = 10077
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
@@ -64,7 +71,11 @@ async def direct_batch(nc: Client, stream: str, subject: str, *, start: int, bat
             headers = message.headers or {}
             match headers.get("Status", ""):
                 case "":
-                    found.append(recorded(message.data, int(headers["Nats-Sequence"])))
+                    # Of messages lost on the way, by a reconnect say, nothing else tells: the end still arrives.
+                    before, there = int(headers.get("Nats-Last-Sequence", "0")), found[-1].sequence if found else 0
+                    if before != there:
+                        raise ReadFailed(f"direct get of {subject!r}: {before} came after {there}, some were lost")
+                    found.append(stored(message.data, int(headers["Nats-Sequence"]), headers["Nats-Subject"]))
                 case "204":
                     return Batch(tuple(found), int(headers.get("Nats-Num-Pending", "0")))
                 case "404":
@@ -101,4 +112,4 @@ def _stored(answer: Mapping[str, Any]) -> Recorded:
     from base64 import b64decode
 
     message = answer["message"]
-    return recorded(b64decode(message.get("data", "")), int(message["seq"]))
+    return stored(b64decode(message.get("data", "")), int(message["seq"]), message["subject"])

@@ -19,7 +19,14 @@ from ulid import ULID
 
 from eventlog import subjects
 from eventlog.facts import fact_name, facts_of, to_fact
-from eventlog.jetstream import WRONG_LAST_SEQUENCE, ReadFailed, direct_batch, leader_last, leader_next
+from eventlog.jetstream import (
+    APPEND_UNDER_WAY,
+    WRONG_LAST_SEQUENCE,
+    ReadFailed,
+    direct_batch,
+    leader_last,
+    leader_next,
+)
 from eventlog.past import Past, Recorded, Tip
 
 log = structlog.get_logger()
@@ -77,7 +84,7 @@ class EventLog:
                 ack = await self._js.publish(subject, raw, headers=headers, timeout=APPEND_TIMEOUT_S)
                 return Recorded(event, ack.seq, raw)
             except APIError as error:
-                if error.err_code != WRONG_LAST_SEQUENCE and error.code != 503:
+                if error.err_code not in (WRONG_LAST_SEQUENCE, APPEND_UNDER_WAY) and error.code != 503:
                     raise
                 refused = error.err_code == WRONG_LAST_SEQUENCE
             except (nats.errors.Error, TimeoutError) as error:
@@ -95,12 +102,17 @@ class EventLog:
 
     async def report(self, id: str, facts: Sequence[AnyFact], *, cause: Event | None = None) -> Recorded:
         """Appends facts that are true whatever else the own lane says, behind whatever it ends with."""
-        for _ in range(REPORT_ATTEMPTS_MAX):
-            last = await leader_last(self._nc, subjects.EVENTS, subjects.lane(self.service, self.org, id))
+        subject = subjects.lane(self.service, self.org, id)
+        for attempt in range(REPORT_ATTEMPTS_MAX):
             try:
+                last = await leader_last(self._nc, subjects.EVENTS, subject)
                 return await self.append(id, facts, after=last.tip if last else Tip(), cause=cause)
             except Conflict:
                 continue
+            except nats.errors.Error as error:
+                # What is reported may have been paid for: while a leader is being chosen, it is worth the wait.
+                log.warning("report.unanswered", id=id, attempt=attempt, error=repr(error))
+                await asyncio.sleep(min(0.05 * 2**attempt, 1.0))
         raise LogUnavailable(f"the lane of {self.service!r} about {id!r} did not stand still for an append")
 
     async def read(self, id: str, *, at_least: int = 0, known: Past | None = None) -> Past:
