@@ -34,6 +34,8 @@ def up(
 
       factory up --models simulated       pretend models, no key needed
 
+      factory up --models local           a small real model on this machine (extra `local`)
+
       factory up --data ./state           keep everything in ./state
     """
     from factory_client.discovery import data_directory
@@ -80,6 +82,11 @@ def _welcome(data: Path, models: str, address: "Address", took_s: float) -> list
         lines.append(
             "  OPENAI_API_KEY, GEMINI_API_KEY or DEEPSEEK_API_KEY (one is enough) and start again for real ones."
         )
+    if models == "local":
+        lines.append(
+            "  SmolLM2 answers on this machine: a real model with a real ledger, and a very small one. Its edits may"
+        )
+        lines.append("  well not apply; the task is then held, and says why.")
     return [*lines, '  next     factory submit "Add a GET /health endpoint" --repo PATH --watch']
 
 
@@ -176,7 +183,7 @@ def doctor(
     else:
         for one in found:
             mark = "ok  " if one.ok else ("MISSING" if one.needed else "note")
-            typer.echo(f"{mark:8}{one.name:14}{one.says}")
+            typer.echo(f"{mark:8}{one.name:20}{one.says}")
     if any(one.needed and not one.ok for one in found):
         raise SystemExit(1)
 
@@ -201,6 +208,7 @@ def _startup_errors() -> tuple[type[Exception], ...]:
     from runtime.settings import SettingsInvalid
 
     from embedded.house import InUse
+    from embedded.local_llm import LocalLLMFailed
     from embedded.nats import NatsFailed
 
-    return (InUse, NatsFailed, Unsafe, SettingsInvalid, ModelsInvalid)
+    return (InUse, LocalLLMFailed, NatsFailed, Unsafe, SettingsInvalid, ModelsInvalid)
