@@ -1,11 +1,15 @@
 """The log on a real server: appends that know themselves, reads that are whole, followers that miss nothing."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
-from eventlog import Conflict, EventLog, EventTooLarge, Past, Tip
+from embedded.nats import Nats, running
+from eventlog import Conflict, EventLog, EventTooLarge, Past, Tip, connect
+from eventlog.bootstrap import bootstrap
 from factory.classification.v1 import TaskClassified
 from factory.event.v1 import Event
+from factory.review.v1 import TaskApproved
 from factory.task.v1 import TASK_TYPE_API, TaskFailed, TaskSubmitted
 from nats.aio.client import Client
 
@@ -113,10 +117,58 @@ async def test_an_event_that_belongs_in_artifacts_is_refused_before_it_is_sent(n
 async def test_a_fact_of_an_unknown_kind_is_read_as_none(nc: Client) -> None:
     unknown_arm = b"\x82\x01\x04" + b"\xa2\x3f\x01\x00"  # facts (16) = Fact with field 1012
     await nc.jetstream().publish(
-        "factory.evt.conductor.main.t1", Event(id="t1", producer="conductor").SerializeToString() + unknown_arm
+        "factory.evt.conductor.main.t1",
+        Event(org="main", id="t1", producer="conductor").SerializeToString() + unknown_arm,
     )
 
     past = await log_of(nc).read("t1")
 
     assert past.events[0].facts == [None]
     assert isinstance(past, Past)
+
+
+async def test_what_a_lane_has_no_right_to_say_is_not_believed(nc: Client) -> None:
+    executor = log_of(nc, "executor-gpt")
+    await executor.append("t1", [TaskApproved(approved_by="nobody")], after=Tip())
+
+    past = await log_of(nc).read("t1")
+
+    assert past.events[0].facts == [None]
+    assert list(past.facts()) == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"\xff\xff", Event(org="main", id="t1", producer="conductor").SerializeToString()],
+    ids=["garbage", "forged"],
+)
+async def test_bytes_that_are_no_event_of_their_lane_say_something_unknown_and_stop_nobody(
+    nc: Client, raw: bytes
+) -> None:
+    await nc.jetstream().publish("factory.evt.executor-gpt.main.t1", raw)
+    await log_of(nc).append("t2", [TaskSubmitted(title="Two")], after=Tip())
+
+    past = await log_of(nc).read("t1")
+    followed = await anext(log_of(nc).follow(after=0))
+
+    assert past.events[0].facts == [None]
+    assert past.tip("conductor") == Tip()
+    assert [recorded.sequence for recorded in followed] == [1, 2]
+
+
+async def test_a_connection_may_be_made_to_any_of_several_servers(nats_server: Nats) -> None:
+    nc = await connect(f"{nats_server.url},nats://127.0.0.1:1", name="operator")
+
+    assert nc.is_connected
+    await nc.close()
+
+
+async def test_a_small_disk_gets_a_small_log_and_keeps_it(tmp_path: Path) -> None:
+    with running(tmp_path / "nats", sync="always, max_file_store: 2GB") as server:
+        nc = await connect(server.url, name="operator")
+        for _ in range(2):
+            await bootstrap(nc, lanes=["classifier"])
+        sizes = [(await nc.jetstream().stream_info(name)).config.max_bytes for name in ("EVENTS", "INTAKE", "DLQ")]
+        await nc.close()
+
+    assert sizes == [50 * 1024**3 // 64, 256 * 1024**2, 256 * 1024**2]

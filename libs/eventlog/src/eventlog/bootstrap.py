@@ -12,13 +12,15 @@ import structlog
 from nats.aio.client import Client
 
 from eventlog import subjects
-from eventlog.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, api
+from eventlog.jetstream import CONSUMER_NOT_FOUND, INSUFFICIENT_STORAGE, STREAM_NOT_FOUND, ApiError, api
 from eventlog.log import EVENT_BYTES_MAX
 
 log = structlog.get_logger()
 
 SECOND = 1_000_000_000  # JetStream counts nanoseconds
 DAY = 86_400 * SECOND
+# A disk with less room than this for the log is too small.
+STREAM_BYTES_MIN = 64 * 1024**2
 
 
 def streams(*, replicas: int, events_bytes_max: int) -> list[dict[str, Any]]:
@@ -121,8 +123,9 @@ async def bootstrap(
     slots: Mapping[str, int] | None = None,
 ) -> None:
     """Brings streams and consumers to the state that services expect. `lanes`: the working services' lanes."""
-    for stream in streams(replicas=replicas, events_bytes_max=events_bytes_max):
-        await _ensure(nc, "STREAM", stream["name"], stream)
+    # The log last: where the disk is small, it takes what the others leave.
+    for stream in reversed(streams(replicas=replicas, events_bytes_max=events_bytes_max)):
+        await _ensure(nc, stream["name"], stream)
     for stream_name, consumer in consumers(lanes, ack_wait_s=ack_wait_s, slots=slots or {}):
         await _ensure_consumer(nc, stream_name, consumer)
 
@@ -143,19 +146,47 @@ async def _patiently(nc: Client, subject: str, request: Mapping[str, Any] | None
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _ensure(nc: Client, kind: str, name: str, wanted: Mapping[str, Any]) -> None:
+async def _ensure(nc: Client, name: str, wanted: Mapping[str, Any]) -> None:
     try:
-        found = (await _patiently(nc, f"{kind}.INFO.{name}"))["config"]
+        found = (await _patiently(nc, f"STREAM.INFO.{name}"))["config"]
     except ApiError as error:
         if error.code != STREAM_NOT_FOUND:
             raise
-        await _patiently(nc, f"{kind}.CREATE.{name}", wanted)
-        log.info("bootstrap.created", kind=kind.lower(), name=name)
+        await _create_fitting(nc, name, wanted)
         return
     differing = {key: value for key, value in wanted.items() if found.get(key, _zero(value)) != value}
+    if "max_bytes" in differing and not await _has_room(nc, name, found, differing):
+        del differing["max_bytes"]
     if differing:
-        await _patiently(nc, f"{kind}.UPDATE.{name}", {**found, **differing})
-        log.info("bootstrap.updated", kind=kind.lower(), name=name, fields=sorted(differing))
+        await _patiently(nc, f"STREAM.UPDATE.{name}", {**found, **differing})
+        log.info("bootstrap.updated", kind="stream", name=name, fields=sorted(differing))
+
+
+async def _create_fitting(nc: Client, name: str, wanted: Mapping[str, Any]) -> None:
+    """Creates a stream as large as wanted, or as the server's disk has room for: JetStream reserves `max_bytes`."""
+    while True:
+        try:
+            await _patiently(nc, f"STREAM.CREATE.{name}", wanted)
+        except ApiError as error:
+            smaller = wanted.get("max_bytes", 0) // 2
+            if error.code != INSUFFICIENT_STORAGE or smaller < STREAM_BYTES_MIN:
+                raise
+            wanted = {**wanted, "max_bytes": smaller}
+            continue
+        log.info("bootstrap.created", kind="stream", name=name, max_bytes=wanted.get("max_bytes", 0))
+        return
+
+
+async def _has_room(nc: Client, name: str, found: Mapping[str, Any], differing: Mapping[str, Any]) -> bool:
+    """Lets a stream grow; False where the disk is still as small as when it was created."""
+    try:
+        await _patiently(nc, f"STREAM.UPDATE.{name}", {**found, "max_bytes": differing["max_bytes"]})
+    except ApiError as error:
+        if error.code != INSUFFICIENT_STORAGE:
+            raise
+        log.warning("bootstrap.no_room_to_grow", name=name, max_bytes=found["max_bytes"])
+        return False
+    return True
 
 
 async def _ensure_consumer(nc: Client, stream: str, wanted: Mapping[str, Any]) -> None:

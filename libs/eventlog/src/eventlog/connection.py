@@ -20,7 +20,7 @@ async def connect(
     password: str = "",
     on_closed: Callable[[], Awaitable[None]] | None = None,
 ) -> Client:
-    """Connects, waiting for the server as long as it takes.
+    """Connects, waiting for the server as long as it takes. `url`: several, separated by commas, for a cluster.
 
     A permission error reaches only the error callback while the caller sees a timeout, so it is logged by name.
     """
@@ -29,7 +29,7 @@ async def connect(
         log.error("nats.error", service=name, error=str(error))
 
     return await nats.connect(
-        url,
+        url.split(","),
         name=name,
         user=user or None,
         password=password or None,

@@ -1,9 +1,11 @@
 """Between a fact and the arm of the envelope it travels in."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from factory.event.v1 import AnyFact, Event, Fact
+from factory.options.v1 import said_by
 from google.protobuf.message import Message
 
 KINDS: dict[str, Any] = {
@@ -30,6 +32,17 @@ def known_facts(events: Iterable[Event]) -> list[AnyFact]:
 def fact_name(fact: Message) -> str:
     """The full name of a fact's type: "factory.task.v1.TaskSubmitted"."""
     return fact.DESCRIPTOR.full_name
+
+
+def may_say(producer: str, fact: AnyFact) -> bool:
+    """Whether the contract lets the service of this lane say such a fact."""
+    return producer.split("-")[0] in _speakers(fact.DESCRIPTOR.full_name)
+
+
+@cache
+def _speakers(name: str) -> frozenset[str]:
+    option: Any = said_by
+    return frozenset(KINDS[_ARM_OF_TYPE[name]].GetOptions().Extensions[option])
 
 
 def _unwrap(fact: Fact) -> AnyFact | None:

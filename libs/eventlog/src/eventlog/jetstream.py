@@ -17,9 +17,6 @@ WRONG_LAST_SEQUENCE = 10071
 # That message may be our own first try, and it may yet fail: no answer to the question who was faster.
 STILL_IN_PROCESS = frozenset({10158, 10164})
 INSUFFICIENT_STORAGE = 10047
-# A cluster's leader says this while another append to the subject is under way, perhaps our own first try: it decides
-# nothing yet.
-APPEND_UNDER_WAY = 10164
 MESSAGES_PER_SUBJECT_EXCEEDED = 10077
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059

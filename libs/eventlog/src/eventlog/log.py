@@ -20,8 +20,9 @@ from ulid import ULID
 from eventlog import subjects
 from eventlog.facts import fact_name, facts_of, to_fact
 from eventlog.jetstream import (
-    APPEND_UNDER_WAY,
+    STILL_IN_PROCESS,
     WRONG_LAST_SEQUENCE,
+    ApiError,
     ReadFailed,
     direct_batch,
     leader_last,
@@ -84,7 +85,7 @@ class EventLog:
                 ack = await self._js.publish(subject, raw, headers=headers, timeout=APPEND_TIMEOUT_S)
                 return Recorded(event, ack.seq, raw)
             except APIError as error:
-                if error.err_code not in (WRONG_LAST_SEQUENCE, APPEND_UNDER_WAY) and error.code != 503:
+                if error.err_code not in {WRONG_LAST_SEQUENCE, *STILL_IN_PROCESS} and error.code != 503:
                     raise
                 refused = error.err_code == WRONG_LAST_SEQUENCE
             except (nats.errors.Error, TimeoutError) as error:
@@ -95,7 +96,7 @@ class EventLog:
                     return stored
                 if refused:
                     raise Conflict(f"{id!r}: the lane of {self.service!r} is past version {after.version}")
-            except nats.errors.Error as error:
+            except (nats.errors.Error, ApiError) as error:
                 log.warning("append.not_found_out", id=id, attempt=attempt, error=repr(error))
             await asyncio.sleep(min(0.05 * 2**attempt, 1.0))
         raise LogUnavailable(f"no answer to an append about {id!r} after {APPEND_ATTEMPTS_MAX} tries")
@@ -109,7 +110,7 @@ class EventLog:
                 return await self.append(id, facts, after=last.tip if last else Tip(), cause=cause)
             except Conflict:
                 continue
-            except nats.errors.Error as error:
+            except (nats.errors.Error, ApiError) as error:
                 # What is reported may have been paid for: while a leader is being chosen, it is worth the wait.
                 log.warning("report.unanswered", id=id, attempt=attempt, error=repr(error))
                 await asyncio.sleep(min(0.05 * 2**attempt, 1.0))
@@ -158,6 +159,7 @@ class EventLog:
                     found = await direct_batch(self._nc, subjects.EVENTS, subject, start=after + 1, batch=batch)
                 except ReadFailed as error:
                     log.warning("follow.unanswered", after=after, error=str(error))
+                    await asyncio.sleep(IDLE_POLL_S)  # a refusal comes at once, and would again
                     continue
                 if found.messages:
                     after = found.messages[-1].sequence

@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from factory.event.v1 import AnyFact, Event
+from factory.event.v1 import AnyFact, Event, Fact
+from google.protobuf.message import DecodeError
 
-from eventlog.facts import facts_of
+from eventlog import subjects
+from eventlog.facts import facts_of, may_say
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,11 @@ class Recorded:
 
     @property
     def facts(self) -> list[AnyFact | None]:
-        return facts_of(self.event)
+        """Its facts in order; None for a kind that this release does not know, or that its lane has no right to say.
+
+        The server's permissions are per lane, not per fact: that nobody but the conductor decides is seen to here.
+        """
+        return [fact if fact and may_say(self.event.producer, fact) else None for fact in facts_of(self.event)]
 
     @property
     def tip(self) -> Tip:
@@ -62,6 +68,25 @@ class Past:
         return Past(self.events + newer, newer[-1].sequence)
 
 
-def recorded(raw: bytes, sequence: int) -> Recorded:
-    """Reads a stored event; raises `google.protobuf.message.DecodeError` for bytes that are none."""
-    return Recorded(Event.FromString(raw), sequence, raw)
+def recorded(raw: bytes, sequence: int, subject: str) -> Recorded:
+    """Reads a stored event; raises `google.protobuf.message.DecodeError` for bytes that are none, or not of this lane.
+
+    The subject is what the server has checked the sender's rights against; what the envelope says has to agree.
+    """
+    event = Event.FromString(raw)
+    said = f"factory.evt.{event.producer}.{event.org}.{event.id}"
+    if said != subject:
+        raise DecodeError(f"an event of {said[:200]!r} on {subject!r}")
+    return Recorded(event, sequence, raw)
+
+
+def stored(raw: bytes, sequence: int, subject: str) -> Recorded:
+    """As `recorded`, but bytes that are no event of this lane stand as one that says something unknown.
+
+    One unreadable message must stop neither a follower of the whole log nor the readers of another id.
+    """
+    try:
+        return recorded(raw, sequence, subject)
+    except DecodeError:
+        producer, org, id = subject.removeprefix(subjects.ALL_EVENTS.removesuffix(">")).split(".", 2)
+        return Recorded(Event(producer=producer, org=org, id=id, facts=[Fact()]), sequence, raw)

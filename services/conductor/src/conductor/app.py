@@ -63,7 +63,7 @@ class Hearing:
         raw = message.raw_message
         sequence = raw.metadata.sequence.stream
         try:
-            recorded = read_event(raw.data, sequence)
+            recorded = read_event(raw.data, sequence, raw.subject)
         except DecodeError as error:
             await self._set_aside(raw, f"not an event: {error}")
             return

@@ -10,7 +10,6 @@ from enum import Enum
 from functools import reduce
 
 from eventlog import Recorded
-from eventlog.facts import facts_of
 from factory.artifact.v1 import ArtifactRef
 from factory.classification.v1 import TaskClassified
 from factory.context.v1 import (
@@ -198,7 +197,7 @@ NEW = Task()
 def evolve(task: Task, recorded: Recorded) -> Task:
     """The task after one more event."""
     at = recorded.event.occurred_at.ToDatetime(tzinfo=UTC)
-    return reduce(lambda folded, fact: happened(folded, fact, at), facts_of(recorded.event), task)
+    return reduce(lambda folded, fact: happened(folded, fact, at), recorded.facts, task)
 
 
 def happened(task: Task, fact: AnyFact | None, at: datetime) -> Task:
