@@ -99,3 +99,12 @@ def test_a_detail_is_one_short_printable_line():
 
     assert detail.startswith("a [31mb ccc")
     assert len(detail) == 500
+
+
+def test_a_refusal_is_not_told_in_the_word_for_an_ordinary_end():
+    told = {
+        reason: ending_of(Answer(refusal="no", finish_reason=reason), now=NOW).detail
+        for reason in ("completed", "safety")
+    }
+
+    assert told == {"completed": "the model declined (refusal)", "safety": "the model declined (safety)"}

@@ -67,7 +67,9 @@ def ending_of(answer: Answer, *, now: datetime, secret: str = "") -> Ending:
         return replace(ending, detail=ending.detail.replace(secret, "[key]")) if secret else ending
     reason = answer.finish_reason.lower()
     if reason in _REFUSED or (answer.refusal and not answer.text):
-        return Ending(CALL_OUTCOME_OK, PHASE_FAILURE_REFUSED, detail=f"the model declined ({reason or 'refusal'})")
+        # OpenAI ends a refusal as it ends any answer: "completed" would say the opposite.
+        said = reason if reason in _REFUSED else "refusal"
+        return Ending(CALL_OUTCOME_OK, PHASE_FAILURE_REFUSED, detail=f"the model declined ({said})")
     if reason in _TRUNCATED:
         return Ending(CALL_OUTCOME_OK, PHASE_FAILURE_TRUNCATED, detail=f"the answer ended with {reason!r}")
     return Ending(CALL_OUTCOME_OK)
