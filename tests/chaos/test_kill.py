@@ -15,7 +15,7 @@ from stage import JWT, Providers, Up, compared, providers, pull_requests, reache
 
 KILLS = int(os.environ.get("FACTORY_KILLS", "5"))
 # Events of the demo's task, from submission to completion, with some to spare on either side.
-EVENTS = 45
+EVENTS = 34
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

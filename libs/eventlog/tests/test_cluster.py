@@ -84,7 +84,7 @@ async def test_whoever_reads_sees_at_least_what_it_was_told_of(cluster: Cluster)
     writers = await logs(cluster, NODES)
 
     async def tell_and_read(n: int) -> int:
-        task, tip = f"t{n}", Tip()
+        task, tip, past = f"t{n}", Tip(), Past()
         for version in range(1, 9):
             stored = await writers[n % NODES].append(task, [TaskSubmitted(title=str(version))], after=tip)
             tip = stored.tip
