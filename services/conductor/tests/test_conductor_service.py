@@ -36,6 +36,7 @@ from factory.task.v1 import (
     SubmitRequest,
     TaskRefused,
     TaskServiceStub,
+    TaskSubmitted,
     WatchRequest,
 )
 from google.rpc import error_details_pb2, status_pb2
@@ -227,6 +228,12 @@ async def test_a_key_names_one_task_for_ever_and_other_content_is_refused_by_fie
     [
         ({"title": "  "}, "title"),
         ({"title": "x" * 201}, "title"),
+        ({"title": "read \u202eesrever"}, "title"),
+        ({"title": "two\u2028lines"}, "title"),
+        ({"title": "bell\x7f\x9b"}, "title"),
+        ({"title": "\u200b\u2060"}, "title"),
+        ({"idempotency_key": "sk-ant-api03-abcdefghijklmnopqrstuvwxyz"}, "idempotency_key"),
+        ({"body": "x\n" * 9_000 + "ghp_" + "a1B2" * 9}, "body"),
         ({"title": "use sk-ant-api03-abcdefghijklmnopqrstuvwxyz to log in"}, "title"),
         ({"body": "b" * 1_000_000}, "body"),
         ({"repository": "ext::sh -c touch% /tmp/pwned"}, "repository"),
@@ -310,6 +317,57 @@ async def subjects_of(nc: Client, request_id: str) -> list[str]:
     return [subject for subject in json.loads(answer.data)["state"].get("subjects", {}) if subject.endswith(request_id)]
 
 
+async def test_a_submission_without_a_key_has_that_of_its_place_in_the_intake_so_that_its_redelivery_is_no_second_task(
+    desk: Desk,
+):
+    await desk.stub(ProjectServiceStub).Create(
+        CreateRequest(project="shop", repository=str(desk.roots / "shop")), metadata=AUTH
+    )
+    request = SubmitRequest(title="Once", project="shop", type=TASK_TYPE_API)
+
+    first = await submitted(desk.nc, request.SerializeToString())
+    second = await submitted(desk.nc, request.SerializeToString())
+    past = await desk.log("test").read(first["task_id"])
+    request.idempotency_key = next(f.idempotency_key for f in past.facts() if isinstance(f, TaskSubmitted))
+    again = await submitted(desk.nc, request.SerializeToString())
+
+    assert first["task_id"] != second["task_id"]
+    assert request.idempotency_key.startswith("intake-1-")
+    assert (again["task_id"], again["existed"]) == (first["task_id"], True)
+
+
+async def test_a_cloud_event_with_an_id_that_is_no_text_is_refused_and_not_asked_for_again(desk: Desk):
+    event = {"specversion": "1.0", "type": "factory.task.v1.SubmitRequest", "id": "\ud800", "data": {"title": "x"}}
+
+    answer = await submitted(desk.nc, json.dumps(event).encode())
+
+    assert answer["error"]["field"] == "id"
+
+
+async def test_a_parked_task_is_taken_up_at_the_start_of_a_release_that_knows_the_fact(
+    nc: Client, nats_server: Nats, tmp_path: Path
+):
+    """Its events are acknowledged long since: nothing but the start comes to it."""
+    env = {"FACTORY_NATS_URL": nats_server.url, "FACTORY_ARTIFACTS": str(tmp_path), "FACTORY_MODELS": "claude,gpt"}
+    task = "p" * 26
+    conductor = EventLog(nc, org="main", service="conductor")
+    await conductor.append(task, [TaskSubmitted(title="One", repository="/r")], after=Tip())
+    pulled = await nc.jetstream().pull_subscribe("factory.evt.>", durable="conductor", stream="EVENTS")
+    for message in await pulled.fetch(1):
+        await message.ack_sync()
+
+    async with serve([(service(env), env)]):
+        for _ in range(200):
+            if len((await conductor.read(task)).events) == 2:
+                break
+            await asyncio.sleep(0.02)
+
+    assert [type(f).__name__ for f in (await conductor.read(task)).facts()] == [
+        "TaskSubmitted",
+        "ClassificationRequested",
+    ]
+
+
 async def test_a_platform_submits_over_nats_in_protobuf_or_json_and_is_answered(desk: Desk):
     create = CreateRequest(project="shop", repository=str(desk.roots / "shop"))
     await desk.stub(ProjectServiceStub).Create(create, metadata=AUTH)
@@ -345,7 +403,7 @@ async def test_a_message_that_cannot_be_read_is_refused_on_record_and_stops_noth
     assert await awaiting_review(desk)
 
 
-async def submitted(nc: Client, data: bytes) -> dict[str, str]:
+async def submitted(nc: Client, data: bytes) -> dict[str, Any]:
     reply = f"factory.reply.main.{nc.new_inbox().rsplit('.', 1)[-1]}"
     answers = await nc.subscribe(reply)
     await nc.jetstream().publish("factory.submit.main", data, headers={"Factory-Reply": reply})

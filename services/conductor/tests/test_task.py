@@ -184,6 +184,7 @@ def test_after_two_rounds_of_rework_a_human_decides_and_is_told():
     facts = then(*history, done("refactor-1-1", "c8"), done("write_tests-1-1", "c9"), judged("gate-1-1"))
 
     assert isinstance(facts[0], HumanReviewRequested)
+    assert "gemini still asks for changes after 2 rounds of rework" in facts[0].notes
 
 
 def focused_api(*more: AnyFact) -> tuple[AnyFact, ...]:
@@ -302,6 +303,28 @@ def test_a_cost_limit_that_an_unpriced_model_cannot_keep_holds_the_task():
     facts = then(limited, classified(TASK_TYPE_API), CONTEXT)
 
     assert isinstance(facts[-1], TaskHeld) and "no price" in facts[-1].reason
+
+
+def test_a_trouble_without_words_holds_the_task_once():
+    facts = then(
+        SUBMITTED,
+        classified(TASK_TYPE_API),
+        ContextFailed(reason=CONTEXT_FAILURE_UNREACHABLE, request_id="context-1-1"),
+    )
+
+    assert [type(fact) for fact in facts] == [TaskHeld]
+
+
+def test_a_model_that_lost_its_key_since_the_plan_is_not_asked_and_one_that_has_it_now_is():
+    without_gpt = replace(WORLD, ruled_out={"gpt": "not configured: no OPENAI_API_KEY"})
+    planned = given(SUBMITTED, classified(TASK_TYPE_UI), CONTEXT)
+    only_claude = replace(WORLD, ruled_out=dict.fromkeys(("gpt", "gemini", "deepseek"), "not configured: no key"))
+    planned_without = given(SUBMITTED, classified(TASK_TYPE_API), CONTEXT, world=only_claude)
+    overloaded = PhaseFailed(request_id="implement-1-1", reason=PHASE_FAILURE_RATE_LIMITED)
+    malformed = PhaseFailed(request_id="implement-1-1", reason=PHASE_FAILURE_MALFORMED)
+
+    assert asked(decide(happened(planned, overloaded, NOW), without_gpt)) == [("implement-1-2", "claude")]
+    assert asked(decide(happened(planned_without, malformed, NOW), WORLD)) == [("implement-1-2", "gpt")]
 
 
 def test_an_unknown_fact_parks_the_task_and_nothing_else():

@@ -1,5 +1,6 @@
 """What the conductor hears: every fact, submissions over NATS, and timers. It is the only one that decides."""
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ EVENTS_AT_ONCE = 64
 SUBMISSIONS_AT_ONCE = 16
 TIMERS_AT_ONCE = 16
 SUBSCRIBERS = 2
+# A task that cannot be decided about must not keep the others waiting.
+NAK_DELAY_MAX_S = 60
+OFFERS_ATTEMPTS_MAX = 5
 
 
 def service(env: Mapping[str, str]) -> Service:
@@ -76,7 +80,7 @@ class Hearing:
             await raw.ack()
         except Exception as error:
             log.warning("event.not_decided", task=recorded.event.id, sequence=sequence, error=repr(error))
-            await raw.nak(delay=1)
+            await raw.nak(delay=min(2 ** (raw.metadata.num_delivered - 1), NAK_DELAY_MAX_S))
 
     async def timer(self, message: Any) -> None:
         """A time has come: offer the work that waited for it, if it is still wanted."""
@@ -108,6 +112,7 @@ class Hearing:
     async def offer_again(self) -> None:
         """Once, at the start: whatever the queue or the timers have lost is made again from the log.
 
+        Each task is decided about besides: an older release may have left one alone for a fact that it did not know.
         What is offered already stays as it is, and what was done meanwhile is acknowledged without being done.
         """
         going_on: set[str] = set()
@@ -119,10 +124,26 @@ class Hearing:
                         going_on.discard(recorded.event.id)
             if not batch:
                 break
-        for task_id in sorted(going_on):
-            for asked, request in waited_for(await self._tasks.fresh(task_id)):
-                await self._publish(asked, request)
+        left = sorted(going_on)
+        for attempt in range(OFFERS_ATTEMPTS_MAX):
+            left = [task_id for task_id in left if not await self._taken_up(task_id)]
+            if not left:
+                break
+            await asyncio.sleep(2**attempt)
         log.info("work.offered_again", tasks=len(going_on))
+
+    async def _taken_up(self, task_id: str) -> bool:
+        """Whether a task goes on as far as it can; one that fails stops neither the others nor the conductor."""
+        try:
+            known = await self._tasks.fresh(task_id)
+            last = known.past.events[-1]
+            known = await self._tasks.advance(task_id, at_least=last.sequence, cause=last.event)
+            for asked, request in waited_for(known):
+                await self._publish(asked, request)
+        except Exception as error:
+            log.warning("work.not_offered_again", task=task_id, error=repr(error))
+            return False
+        return True
 
     async def _set_aside(self, raw: Any, reason: str) -> None:
         """An unreadable message must not stop the others; it is kept, and that it was is a fact."""

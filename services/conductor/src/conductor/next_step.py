@@ -6,6 +6,7 @@ An empty list means "nothing to do": it is the right answer to a redelivery, and
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
 
 from eventlog.past import Past
 from factory.context.v1 import ContextRequested
@@ -90,13 +91,19 @@ def spent(past: Past, prices: PriceBook) -> int:
     return sum(tally.cost_pico_usd + tally.uncertain_cost_pico_usd for tally in tallies)
 
 
+class Undecided(Exception):
+    """What follows for a task would change nothing about it: a fault of ours."""
+
+
 def decide(task: Task, world: World) -> list[AnyFact]:
     """Everything that follows now, as one decision."""
     facts: list[AnyFact] = []
     while len(facts) < FACTS_PER_DECISION_MAX and (step := next_step(task, world)):
-        facts += step
-        for fact in step:
-            task = happened(task, fact, world.now)
+        after = reduce(lambda folded, fact: happened(folded, fact, world.now), step, task)
+        if after == task:
+            # Said again and again, it would fill the log: an error, and the task stands still.
+            raise Undecided(f"a decision that changes nothing: {step!r}"[:500])
+        facts, task = [*facts, *step], after
     return facts
 
 
@@ -235,6 +242,7 @@ def _choose(task: Task, world: World) -> tuple[str, datetime | None, str]:
         last = task.failures[-1]
         if (
             last.reason in PASSING
+            and not dict(candidates).get(last.model, "")
             and tried.count(last.model) < TRIES_PER_MODEL_MAX
             and last.retry_after <= RETRY_AFTER_MAX
         ):
@@ -251,10 +259,15 @@ def _choose(task: Task, world: World) -> tuple[str, datetime | None, str]:
 
 def _able(step: Step, task: Task, world: World) -> list[tuple[str, str]]:
     """The candidates of the plan, with what rules each out now that the author is known."""
-    if step.phase != PHASE_KIND_REVIEW:
-        return list(step.candidates)
     found = []
-    for model, why_not in step.candidates:
+    for model, planned_without in step.candidates:
+        # Keys come and go while a task waits: who is configured is asked again, what a plan says of sizes stays.
+        why_not = world.ruled_out.get(model, "" if model in world.models else "not configured any more")
+        if not why_not and not planned_without.startswith("not configured"):
+            why_not = planned_without
+        if step.phase != PHASE_KIND_REVIEW:
+            found.append((model, why_not))
+            continue
         if why_not.startswith("same family"):
             why_not = ""  # judged at planning; the author may be another by now
         if not why_not and same_family(world.models, model, task.author_model):

@@ -1,5 +1,7 @@
 """The review desk: what waits for an architect, and what they decide."""
 
+import asyncio
+
 import grpc
 from artifacts import ArtifactDamaged, ArtifactMissing
 from factory.artifact.v1 import SEVERITY_BLOCKING, ArtifactRef, Change, Finding, Findings
@@ -82,7 +84,8 @@ class Reviews(ReviewServiceServicer):
         if len(request.comments) > COMMENTS_MAX:
             what = f"at most {COMMENTS_MAX} comments, found {len(request.comments)}"
             raise Problem(grpc.StatusCode.INVALID_ARGUMENT, what, violations=[("comments", what)])
-        self._screen(request.remark)
+        # Comments too: together they are no longer than one remark.
+        await self._screen("\n".join([request.remark, *(comment.message for comment in request.comments)]))
         found = [
             Finding(
                 source="human", rule="comment", severity=SEVERITY_BLOCKING, path=c.path, line=c.line, message=c.message
@@ -108,14 +111,14 @@ class Reviews(ReviewServiceServicer):
         return RejectResponse(position=rpc.position(known.past.read_to))
 
     async def _remark(self, remark: str) -> ArtifactRef | None:
-        self._screen(remark)
+        await self._screen(remark)
         return await self._rt.artifacts.put(remark.encode()) if remark.strip() else None
 
-    def _screen(self, remark: str) -> None:
+    async def _screen(self, remark: str) -> None:
         if len(remark.encode()) > REMARK_BYTES_MAX:
             what = f"at most {REMARK_BYTES_MAX:,} bytes, found {len(remark.encode()):,}"
             raise Problem(grpc.StatusCode.INVALID_ARGUMENT, f"remark: {what}", violations=[("remark", what)])
-        if secret := next(iter(secrets_in(remark)), None):
+        if secret := await asyncio.to_thread(lambda: next(secrets_in(remark), None)):
             what = f"no credentials, found what looks like a {secret.kind} in line {secret.line}"
             raise Problem(grpc.StatusCode.INVALID_ARGUMENT, f"remark: {what}", violations=[("remark", what)])
 

@@ -41,6 +41,7 @@ from conductor.adapters.erasure import erase
 from conductor.adapters.submissions import STREAM, Submissions
 from conductor.adapters.tasks import Known, Tasks
 from conductor.review_rpc import Reviews
+from conductor.secrets import secrets_in
 from conductor.submission import BRANCH, PROJECT, TASK_ID
 from conductor.task import NEW, Task, evolve
 from conductor.views import task_view
@@ -86,6 +87,8 @@ class TaskRpc(TaskServiceServicer):
         async for batch in self._rt.log.follow(after=known.past.read_to, subject=subject):
             for recorded in batch:
                 task = evolve(task, recorded)
+                if recorded.sequence <= request.after_sequence:
+                    continue  # the replica that we read was behind the one that the caller has read
                 yield _watched(request.task_id, task, recorded)
             if task.ended is not None:
                 return
@@ -97,6 +100,9 @@ class TaskRpc(TaskServiceServicer):
 
     async def Release(self, request: ReleaseRequest, context: object) -> ReleaseResponse:
         who = caller().subject
+        if secret := next(secrets_in(request.reason[:500]), None):
+            what = f"no credentials, found what looks like a {secret.kind}; the log cannot forget it"
+            raise Problem(grpc.StatusCode.INVALID_ARGUMENT, f"reason: {what}", violations=[("reason", what)])
         limits = request.limits if request.HasField("limits") else None
         known = await commanded(
             self._tasks,

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 
 from factory.artifact.v1 import ArtifactRef
@@ -19,6 +20,8 @@ PROJECT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 TASK_ID = re.compile(r"[a-z0-9]{26}")
 BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 ADHOC = "adhoc"
+# They make a title read otherwise than it is written.
+DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 Violation = tuple[str, str]
 CheckUrl = Callable[[str], str]
@@ -39,6 +42,8 @@ def violations_of(request: SubmitRequest, check_url: CheckUrl) -> list[Violation
         found.append(
             ("idempotency_key", f"at most {KEY_CHARACTERS_MAX} characters, found {len(request.idempotency_key)}")
         )
+    elif any(secrets_in(request.idempotency_key)):
+        found.append(("idempotency_key", "no credentials; the log cannot forget it"))
     if request.base_branch and (not BRANCH.fullmatch(request.base_branch) or ".." in request.base_branch):
         found.append(("base_branch", f"a branch name, found {request.base_branch[:60]!r}"))
     if request.limits.HasField("max_cost_pico_usd") and request.limits.max_cost_pico_usd <= 0:
@@ -91,8 +96,10 @@ def _title(title: str) -> Iterable[Violation]:
         yield "title", f"1 to {TITLE_CHARACTERS_MAX} characters, found none"
     elif len(stripped) > TITLE_CHARACTERS_MAX:
         yield "title", f"1 to {TITLE_CHARACTERS_MAX} characters, found {len(stripped)}; the rest belongs in the body"
-    elif any(ord(character) < 32 for character in stripped):
+    elif any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in DIRECTION_MARKS for c in stripped):
         yield "title", "one line without control characters"
+    elif all(unicodedata.category(c)[0] in "CZ" for c in stripped):
+        yield "title", "something that can be seen, found only invisible characters"
     if secret := next(iter(secrets_in(stripped[: TITLE_CHARACTERS_MAX * 2])), None):
         yield "title", f"no credentials, found what looks like a {secret.kind}; the log cannot forget it"
 

@@ -336,9 +336,8 @@ def _completed(task: Task, was: Open, fact: PhaseCompleted) -> Task:
     if was.phase == PHASE_KIND_REVIEW:
         found = _blob(fact.findings) if fact.HasField("findings") else None
         return replace(task, verdict=fact.verdict, reviewed_by=was.asked_of, review_findings=found)
-    return replace(
-        task, change=fact.change_digest, author_phase=was.phase, author_model=was.asked_of, verdict=VERDICT_UNSPECIFIED
-    )
+    # A verdict that asks for changes outlives what is written after it: only rework, or another review, answers it.
+    return replace(task, change=fact.change_digest, author_phase=was.phase, author_model=was.asked_of)
 
 
 def _steered(
@@ -386,7 +385,7 @@ def _steered(
                 awaiting_review=False,
             )
         case TaskHeld():
-            return replace(task, held=fact.reason)
+            return replace(task, held=fact.reason or "no reason was given")
 
 
 def _reviewed(task: Task, fact: HumanReviewRequested | TaskApproved | ChangesRequested) -> Task:

@@ -17,6 +17,7 @@ from runtime import Caller, Problem, Runtime
 from ulid import ULID
 
 from conductor.adapters.submissions import Submissions
+from conductor.submission import KEY_CHARACTERS_MAX
 
 log = structlog.get_logger()
 
@@ -45,7 +46,12 @@ class Intake:
         raw = message.raw_message
         headers = raw.headers or {}
         try:
-            accepted = await self._submissions.submit(read(raw.data), PLATFORM)
+            request = read(raw.data)
+            if not request.idempotency_key:
+                # Delivered again after a crash, it must be the same task. The time tells two streams' sequences apart.
+                stored = raw.metadata
+                request.idempotency_key = f"intake-{stored.sequence.stream}-{stored.timestamp.isoformat()}"
+            accepted = await self._submissions.submit(request, PLATFORM)
             answer = {"task_id": accepted.task_id, "existed": accepted.existed}
         except Unreadable as error:
             answer = await self._refuse(raw.data, str(error), error.field)
@@ -120,5 +126,14 @@ def _cloudevent(data: bytes) -> SubmitRequest:
         raise Unreadable(f"data: {str(error)[:300]}", "data") from error
     if not request.idempotency_key and event.get("id"):
         # CloudEvents: source and id together name the event, so a redelivery is the same task.
-        request.idempotency_key = f"{event.get('source', '')}#{event['id']}"[:200]
+        request.idempotency_key = _key(str(event.get("source", "")), str(event["id"]))
     return request
+
+
+def _key(source: str, id: str) -> str:
+    """The key of a CloudEvent. Cut short, two long ones could be the same; half a surrogate is no text at all."""
+    try:
+        key = f"{source}#{id}".encode().decode()
+    except UnicodeError as error:
+        raise Unreadable("expected text in source and id, found half a surrogate pair", "id") from error
+    return key if len(key) <= KEY_CHARACTERS_MAX else f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"

@@ -121,7 +121,7 @@ class Submissions:
     async def _same(self, task_id: str, fact: TaskSubmitted) -> Accepted:
         """The task that has this key already, if it is the same one."""
         known = await self._tasks.fresh(task_id)
-        first = known.past.events[0]
+        first = known.past.lane(self._rt.lane)[0]
         there = next(found for found in first.facts if isinstance(found, TaskSubmitted))
         if differing := differences(there, fact):
             raise Problem(
