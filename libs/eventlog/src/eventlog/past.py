@@ -30,11 +30,8 @@ class Recorded:
 
     @property
     def facts(self) -> list[AnyFact | None]:
-        """Its facts in order; None for a kind that this release does not know, or that its lane has no right to say.
-
-        The server's permissions are per lane, not per fact: that nobody but the conductor decides is seen to here.
-        """
-        return [fact if fact and may_say(self.event.producer, fact) else None for fact in facts_of(self.event)]
+        """Its facts in order; None for a kind that this release does not know, or that its lane has no right to say."""
+        return facts_of(self.event)
 
     @property
     def tip(self) -> Tip:
@@ -77,6 +74,11 @@ def recorded(raw: bytes, sequence: int, subject: str) -> Recorded:
     said = f"factory.evt.{event.producer}.{event.org}.{event.id}"
     if said != subject:
         raise DecodeError(f"an event of {said[:200]!r} on {subject!r}")
+    for fact, told in zip(event.facts, facts_of(event), strict=True):
+        # The server's permissions are per lane, not per fact: that nobody but the conductor decides, and nobody but an
+        # executor calls, is seen to here, for whoever reads the event. The bytes stay as they are.
+        if told is not None and not may_say(event.producer, told):
+            fact.Clear()
     return Recorded(event, sequence, raw)
 
 
