@@ -103,6 +103,11 @@ async def test_a_server_that_does_not_sync_is_refused(tmp_path: Path):
             await bootstrap_apart(env, replicas=1, ack_wait_s=5)
 
 
+async def test_a_server_whose_syncing_cannot_be_seen_is_refused(tmp_path: Path):
+    with pytest.raises(Unsafe, match="FACTORY_NATS_MONITOR_URL is not set"):
+        await bootstrap_apart({"FACTORY_NATS_URL": "nats://127.0.0.1:1"}, replicas=1, ack_wait_s=5)
+
+
 def test_the_command_says_why_it_cannot_and_ends_with_1(tmp_path: Path):
     with running(tmp_path / "nats", sync="2m") as server:
         env = {"FACTORY_NATS_URL": server.url, "FACTORY_NATS_MONITOR_URL": server.monitor_url}

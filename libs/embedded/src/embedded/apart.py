@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from eventlog import connect
 from eventlog.bootstrap import bootstrap
 from eventlog.permissions import OPERATOR
-from eventlog.preflight import check
+from eventlog.preflight import Unsafe, check
 
 from embedded.credentials import working_lanes
 
@@ -25,6 +25,9 @@ async def bootstrap_apart(
     env: Mapping[str, str], *, replicas: int, ack_wait_s: float, timeout_s: float = NATS_TIMEOUT_S
 ) -> None:
     """Waits for the server, checks that it syncs, and creates or updates streams and consumers."""
+    monitor = env.get("FACTORY_NATS_MONITOR_URL", "")
+    if not monitor:
+        raise Unsafe("FACTORY_NATS_MONITOR_URL is not set; it tells whether the server syncs what it acknowledges")
     url, password = env.get("FACTORY_NATS_URL", NATS_URL_DEFAULT), env.get("FACTORY_NATS_PASSWORD", "")
     try:
         async with asyncio.timeout(timeout_s):
@@ -34,8 +37,7 @@ async def bootstrap_apart(
         said = f"{url} let no operator in within {timeout_s:g} s; is FACTORY_NATS_PASSWORD the operator's?"
         raise Unreachable(said) from None
     try:
-        if monitor := env.get("FACTORY_NATS_MONITOR_URL"):
-            await asyncio.to_thread(check, monitor, allow_unsynced=env.get("FACTORY_ALLOW_UNSYNCED") == "bench")
+        await asyncio.to_thread(check, monitor, allow_unsynced=env.get("FACTORY_ALLOW_UNSYNCED") == "bench")
         await bootstrap(nc, lanes=working_lanes(env), replicas=replicas, ack_wait_s=ack_wait_s)
     finally:
         await nc.close()
