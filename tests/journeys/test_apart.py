@@ -68,7 +68,11 @@ class Process:
         """Sends SIGTERM, and says how many seconds the process took over its end."""
         began = time.monotonic()
         self.child.send_signal(signal.SIGTERM)
-        self.child.wait(STOP_TIMEOUT_S)
+        try:
+            self.child.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            end = self.log.read_text(errors="replace")[-3000:]
+            raise AssertionError(f"{self.name} did not stop within {STOP_TIMEOUT_S} s; its log ends: {end}") from None
         return time.monotonic() - began
 
 
