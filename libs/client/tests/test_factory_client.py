@@ -163,3 +163,14 @@ async def test_audit_may_live_at_another_address(house):
         report = await factory.report(TASK)
 
     assert report.total.tokens == 1500
+
+
+def test_a_refusal_names_each_field_once():
+    both = (FieldViolation("title", "none found"), FieldViolation("body", "too long"))
+
+    assert str(FactoryError("INVALID_ARGUMENT", "title: none found (and 1 more)", both)) == (
+        "title: none found (and 1 more) (body: too long)"
+    )
+    assert str(FactoryError("NOT_FOUND", "there is no project 'x'", (FieldViolation("project", "another"),))) == (
+        "there is no project 'x'"
+    )

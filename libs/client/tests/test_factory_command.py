@@ -76,7 +76,7 @@ def test_a_dry_run_as_json_gives_the_cost_as_a_decimal_string(run):
     result = run("submit", "Fix it", "--project", "shop", "--type", "ui", "--dry-run", "--json")
 
     shown = json.loads(result.stdout)
-    assert shown["max_cost_usd"] == "0.420000000000"
+    assert shown["max_cost_usd"] == "0.42"
     assert [phase["model"] for phase in shown["plan"]] == ["gpt", "claude"]
 
 
@@ -101,6 +101,8 @@ def test_a_refusal_is_one_line_on_stderr_that_names_the_field(run):
         (["report", "01kb"], "is too short for a task"),
         (["review", "request-changes", TASK], "--remark: say what is wrong"),
         (["review", "request-changes", TASK, "--comment", "here"], "expected PATH:LINE:TEXT, found 'here'"),
+        (["erase", TASK, "--json"], "say --yes, too"),
+        (["submit", "Fix \udcff", "--project", "a"], "not UTF-8 text"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_was_expected(run, words, said):
@@ -363,3 +365,23 @@ def test_the_address_file_is_only_read_never_widened(house, nowhere: Path):
     CliRunner().invoke(app, ["tasks"])
 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("command", ["tasks", "ledger"])
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_a_list_fits_its_terminal_and_keeps_what_tells_how_things_stand(run, monkeypatch, command, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    lines = run(command).stdout.splitlines()
+
+    assert max(map(len, lines)) <= columns
+    heading = next(line for line in lines if line.strip())
+    wanted = (
+        ["task", "title", "state", "tokens", "cost"] if command == "tasks" else ["call", "outcome", "tokens", "cost"]
+    )
+    assert [word for word in heading.split() if word in wanted] == wanted
+
+
+@pytest.mark.parametrize("group", ["review", "project"])
+def test_a_group_offers_no_completion_of_its_own(run, group):
+    assert "completion" not in run(group, "--help").stdout

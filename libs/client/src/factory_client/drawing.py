@@ -1,5 +1,6 @@
 """How things look in a terminal: progress, plans, changes, tables. Draws values; asks nobody anything."""
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from time import time
@@ -36,9 +37,9 @@ WIDTH_UNKNOWN = 160
 
 
 def console(stderr: bool = False) -> Console:
-    """A console on stdout or stderr; wide where it is no terminal, so that nothing is cut in a pipe."""
+    """A console on stdout or stderr; wide where it is no terminal and COLUMNS says nothing: a pipe cuts nothing."""
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    if not made.is_terminal:
+    if not made.is_terminal and not os.environ.get("COLUMNS"):
         made.width = WIDTH_UNKNOWN
     return made
 
@@ -90,7 +91,7 @@ def _span(step: Step, now_s: float) -> str:
 def drawn_plan(plan: Iterable[PlannedPhase]) -> RenderableType:
     """Phases and models, with what ruled the others out."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("phase", "model", "instead of"):
+    for heading in ("phase", "model", "next in line"):
         table.add_column(heading, overflow="fold")
     for phase in plan:
         others = [one for one in phase.candidates if one.model != phase.model]

@@ -1,5 +1,6 @@
 """What the factory says when it refuses, as one exception. Never shows a raw gRPC error to the caller."""
 
+import re
 from dataclasses import dataclass
 from typing import cast
 
@@ -36,10 +37,9 @@ class FactoryError(Exception):
 
     def __str__(self) -> str:
         """One line that says what is wrong and names the fields at fault."""
-        fields = "; ".join(f"{one.field}: {one.description}" for one in self.violations)
-        if not fields or all(one.description in self.message for one in self.violations):
-            return self.message
-        return f"{self.message} ({fields})"
+        unnamed = [one for one in self.violations if not re.search(rf"\b{re.escape(one.field)}\b", self.message)]
+        fields = "; ".join(f"{one.field}: {one.description}" for one in unnamed)
+        return f"{self.message} ({fields})" if fields else self.message
 
     def __repr__(self) -> str:
         return f"FactoryError({self.code!r}, {self.message!r}, {self.violations!r})"

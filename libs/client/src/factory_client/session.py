@@ -60,6 +60,8 @@ def talk(data: Path | None, conversation: Callable[[Factory], Awaitable[T]], tas
         return asyncio.run(_converse(address, data, conversation))
     except FactoryError as error:
         _refused(error, address)
+    except UnicodeEncodeError:
+        fail("the command line holds bytes that are not UTF-8 text", USAGE)
     except UnknownWord as error:
         fail(str(error), USAGE)
     except KeyboardInterrupt:

@@ -92,6 +92,7 @@ def _show(comparison: Comparison) -> None:
             shown = ("" if number is None else f"{number:,}" for number in numbers)
             table.add_row(one_line(call.call_id), call.kind.value, *shown, one_line(call.detail))
         console().print(table)
-    counts = ", ".join(f"{count} {kind.value}" for kind, count in sorted(comparison.counts.items()))
+    counts = ", ".join(f"{count} {kind.value}" for kind, count in sorted(comparison.counts.items())) or "no calls"
     up_to = f" (up to {comparison.up_to_tokens:,} more)" if comparison.up_to_tokens else ""
-    typer.echo(f"ledger {comparison.ledger_tokens:,} tokens{up_to}, bill {comparison.billed_tokens:,} tokens: {counts}")
+    ledger = f"ledger {comparison.ledger_tokens:,} tokens{up_to}"
+    typer.echo(f"{ledger}, bill {comparison.billed_tokens:,} tokens: {counts}")

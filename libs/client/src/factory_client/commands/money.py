@@ -18,6 +18,10 @@ from factory_client.session import USAGE, DataOption, JsonOption, emit, fail, re
 from factory_client.words import clock_text, money, outcome_word, phase_word, quoted
 
 DIMENSIONS = "model, type, phase, project or day"
+# From here on there is room for every column of the ledger.
+WIDE_COLUMNS = 128
+LEFT_OUT_WHERE_NARROW = frozenset({"started", "phase"})
+TASK_ID_SHOWN = 14
 NUMBERS = ("calls", "tokens", "cost", "uncertain", "unpriced")
 
 
@@ -137,27 +141,35 @@ def ledger(
         return lines
 
     lines = talk(data, conversation)
-    if not as_json_lines:
-        console().print(_ledger_table(lines))
+    if as_json_lines:
+        return
+    if not lines:
+        typer.echo("no calls yet")
+        return
+    screen = console()
+    screen.print(_ledger_table(lines, screen.width))
 
 
-def _ledger_table(lines: list[LedgerLine]) -> Table:
+def _ledger_table(lines: list[LedgerLine], width: int) -> Table:
+    """Where there is little room the call's id, which names its phase, is cut in the middle."""
+    narrow = width < WIDE_COLUMNS
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("call", overflow="fold")
-    for heading in ("started", "model", "phase", "outcome"):
-        table.add_column(heading)
-    table.add_column("tokens", justify="right")
-    table.add_column("cost", justify="right")
+    for heading in ("call", "started", "model", "phase", "outcome", "tokens", "cost"):
+        if not (narrow and heading in LEFT_OUT_WHERE_NARROW):
+            number = heading in {"tokens", "cost"}
+            table.add_column(heading, overflow="fold", no_wrap=heading == "call", justify="right" if number else "left")
     for line in lines:
-        table.add_row(
-            line.call_id,
-            clock_text(line.started_at) if line.HasField("started_at") else "",
-            line.model,
-            phase_word(line.phase),
-            outcome_word(line.outcome),
-            _line_tokens(line),
-            _line_cost(line),
-        )
+        task, _, request = line.call_id.partition(".")
+        cells = {
+            "call": f"{task[:TASK_ID_SHOWN]}….{request}" if narrow else line.call_id,
+            "started": clock_text(line.started_at) if line.HasField("started_at") else "",
+            "model": line.model,
+            "phase": phase_word(line.phase),
+            "outcome": outcome_word(line.outcome),
+            "tokens": _line_tokens(line),
+            "cost": _line_cost(line),
+        }
+        table.add_row(*(cells[str(column.header)] for column in table.columns))
     return table
 
 

@@ -12,7 +12,12 @@ from factory_client.drawing import console
 from factory_client.plain import one_line
 from factory_client.session import DataOption, JsonOption, emit, talk
 
-project = typer.Typer(help="Name the repositories that tasks work on.", no_args_is_help=True, rich_markup_mode="rich")
+project = typer.Typer(
+    help="Name the repositories that tasks work on.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
 
 
 @project.command()

@@ -19,10 +19,13 @@ from factory_client.plain import one_line
 from factory_client.session import USAGE, DataOption, JsonOption, TaskArgument, emit, fail, resolve, talk
 from factory_client.words import age_text, money
 
-DIGEST_LENGTH = 64
+REJECTED = "rejected"
 
 review = typer.Typer(
-    help="See the changes that wait for a decision, and decide.", no_args_is_help=True, rich_markup_mode="rich"
+    help="See the changes that wait for a decision, and decide.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
 )
 
 ChangeOption = Annotated[
@@ -61,11 +64,11 @@ def list_(
 def _pending_table(waiting: list[PendingReview]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("task", no_wrap=True)
-    for heading in ("title", "project", "change"):
-        table.add_column(heading)
-    table.add_column("waiting", no_wrap=True)
-    table.add_column("tokens", justify="right")
-    table.add_column("cost", justify="right")
+    table.add_column("title", overflow="fold")
+    for heading in ("project", "change", "waiting"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("tokens", "cost"):
+        table.add_column(heading, no_wrap=True, justify="right")
     now = datetime.now(UTC)
     for one in waiting:
         table.add_row(
@@ -171,7 +174,7 @@ def reject(
     async def decide(factory: Factory, waiting: GetChangeResponse) -> None:
         await factory.reject(waiting.task_id, waiting.change_digest, waiting.evidence_digest, remark)
 
-    _decide("rejected", task, change, decide, as_json_lines, data)
+    _decide(REJECTED, task, change, decide, as_json_lines, data)
 
 
 def _decide(decision: str, task: str, change: str, decide, as_json_lines: bool, data: Path | None) -> None:
@@ -194,7 +197,8 @@ def _decide(decision: str, task: str, change: str, decide, as_json_lines: bool, 
     typer.echo(
         f"{decision}: change {decided.change_digest[:DIGEST_SHOWN]} of {decided.task_id} {one_line(decided.title)}"
     )
-    typer.echo(f"watch it with: factory watch {decided.task_id}")
+    if decision != REJECTED:
+        typer.echo(f"watch it with: factory watch {decided.task_id}")
 
 
 def _comment(text: str) -> Finding:

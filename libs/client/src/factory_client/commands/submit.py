@@ -16,7 +16,7 @@ from factory_client.factory import Factory, Submitted
 from factory_client.following import Followed, follow, follow_as_json
 from factory_client.plain import one_line
 from factory_client.session import USAGE, DataOption, JsonOption, emit, fail, talk
-from factory_client.words import code_word, pico_usd, scope_for, task_type_for, usd
+from factory_client.words import code_word, pico_usd, scope_for, task_type_for, usd, usd_text
 
 # The classifier contributes its function here: `classify(title, body) -> Classified`.
 CLASSIFY = "factory.classify"
@@ -146,7 +146,7 @@ def _show_plan(submitted: Submitted, kind: str, scope: str, decided: str, as_jso
                 "scope": scope,
                 "plan": [as_json(phase) for phase in submitted.plan],
                 "notes": list(submitted.notes),
-                "max_cost_usd": None if most is None else format(most, "f"),
+                "max_cost_usd": None if most is None else usd_text(pico_usd(most)),
             }
         )
         return

@@ -18,7 +18,13 @@ from factory_client.following import Followed, follow, follow_as_json
 from factory_client.plain import one_line
 from factory_client.session import FAILED, USAGE, DataOption, JsonOption, TaskArgument, emit, fail, resolve, talk
 from factory_client.waiting import why_sentences
-from factory_client.words import age_text, money, pico_usd, scope_word, state_word, type_word, usd
+from factory_client.words import age_text, money, pico_usd, plural, scope_word, state_word, type_word, usd
+
+# From here on there is room for every column of the list of tasks.
+WIDE_COLUMNS = 132
+LEFT_OUT_WHERE_NARROW = frozenset({"type", "age"})
+# Enough of an id to be the only one that begins so, and any command takes it.
+TASK_ID_SHOWN = 14
 
 
 def watch(task: TaskArgument, as_json_lines: JsonOption = False, data: DataOption = None) -> None:
@@ -74,32 +80,34 @@ def tasks(
     if as_json_lines:
         emit({"tasks": [as_json(row) for row in rows]})
     elif rows:
-        console().print(_task_table(rows))
+        screen = console()
+        screen.print(_task_table(rows, screen.width))
     else:
         typer.echo("no tasks; submit one with: factory submit 'Title' --repo .")
 
 
-def _task_table(rows: list[TaskRow]) -> Table:
+def _task_table(rows: list[TaskRow], width: int) -> Table:
+    """Where there is little room, what identifies a task and says how it stands is kept, and the title is cut."""
+    narrow = width < WIDE_COLUMNS
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("task", no_wrap=True)
-    table.add_column("title", overflow="ellipsis", no_wrap=True, min_width=20)
-    table.add_column("type")
-    table.add_column("state")
-    table.add_column("tokens", justify="right")
-    table.add_column("cost", justify="right")
-    table.add_column("age", justify="right", no_wrap=True)
+    for heading in ("task", "title", "type", "state", "tokens", "cost", "age"):
+        if narrow and heading in LEFT_OUT_WHERE_NARROW:
+            continue
+        number = heading in {"tokens", "cost", "age"}
+        table.add_column(heading, no_wrap=heading != "title", justify="right" if number else "left")
     now = datetime.now(UTC)
     for row in rows:
         kind = " · ".join(part for part in (type_word(row.type), scope_word(row.scope)) if part)
-        table.add_row(
-            row.task_id,
-            one_line(row.title),
-            kind,
-            Text(state_word(row.state)),
-            f"{row.amount.tokens:,}",
-            money(row.amount.cost_pico_usd),
-            age_text(row.submitted_at, now),
-        )
+        cells = {
+            "task": row.task_id[:TASK_ID_SHOWN] if narrow else row.task_id,
+            "title": Text(one_line(row.title), no_wrap=True, overflow="ellipsis"),
+            "type": kind,
+            "state": Text(state_word(row.state)),
+            "tokens": f"{row.amount.tokens:,}",
+            "cost": money(row.amount.cost_pico_usd),
+            "age": age_text(row.submitted_at, now),
+        }
+        table.add_row(*(cells[str(column.header)] for column in table.columns))
     return table
 
 
@@ -211,7 +219,9 @@ def erase(
       factory erase 01kb2x7mz4e9
       factory erase 01kb2x7mz4e9 --yes --json
     """
-    if not (yes or as_json_lines) and not typer.confirm(f"Erase the texts of {task}? This cannot be undone."):
+    if as_json_lines and not yes:
+        fail("--json asks nothing, and this cannot be undone: say --yes, too", USAGE)
+    if not yes and not typer.confirm(f"Erase the texts of {task}? This cannot be undone."):
         raise typer.Exit(FAILED)
 
     async def conversation(factory: Factory) -> tuple[str, int]:
@@ -222,4 +232,4 @@ def erase(
     if as_json_lines:
         emit({"task_id": whole, "erased": erased})
     else:
-        typer.echo(f"{erased} texts of {whole} are erased; its facts and its ledger lines stay")
+        typer.echo(f"erased {plural(erased, 'text')} of {whole}; its facts and its ledger lines stay")
