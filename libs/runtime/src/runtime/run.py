@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 SERVICES = "factory.services"
 RPC_BYTES_MAX = 32 * 1024 * 1024
+CANCEL_AGAIN_S = 0.5
 
 
 @dataclass(slots=True)
@@ -109,15 +110,23 @@ async def _started(service: Service, env: Mapping[str, str], house: House) -> As
     try:
         yield runtime
     finally:
-        for task in runtime.tasks:
-            task.cancel()
-        await asyncio.gather(*runtime.tasks, return_exceptions=True)
+        await _cancelled(runtime.tasks)
         try:
             await broker.stop()  # work in hand ends here; only then may what it uses be closed
         except Exception as error:
             log.warning("nats.not_drained", service=service.lane, error=repr(error))
         for close in reversed(runtime.closers):
             await close()
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels until every task has ended: on Python 3.11 `asyncio.wait_for`, which nats-py reads with, may lose the
+    cancellation when an answer comes at the same moment, and the stop would wait for ever."""
+    going_on = set(tasks)
+    while going_on:
+        for task in going_on:
+            task.cancel()
+        _, going_on = await asyncio.wait(going_on, timeout=CANCEL_AGAIN_S)
 
 
 @contextlib.asynccontextmanager
