@@ -22,6 +22,8 @@ class Address:
     source: str
     http_url: str = ""
     pid: int = 0
+    # Where the audit answers, if it runs apart; empty: at `url`.
+    audit_url: str = ""
 
 
 class NoAddress(Exception):
@@ -36,12 +38,13 @@ def data_directory(data: Path | None = None, env: Mapping[str, str] = os.environ
 
 
 def find_address(data: Path | None = None, env: Mapping[str, str] = os.environ) -> Address:
-    """FACTORY_URL and FACTORY_TOKEN where set, else what `factory up` wrote into its data directory.
+    """FACTORY_URL, FACTORY_AUDIT_URL and FACTORY_TOKEN where set, else what `factory up` wrote into its data directory.
 
     A `--data` that was given outweighs the environment.
     """
     if data is None and env.get("FACTORY_URL"):
-        return Address(env["FACTORY_URL"], env.get("FACTORY_TOKEN", ""), "FACTORY_URL")
+        audit_url = env.get("FACTORY_AUDIT_URL", "")
+        return Address(env["FACTORY_URL"], env.get("FACTORY_TOKEN", ""), "FACTORY_URL", audit_url=audit_url)
     path = data_directory(data, env) / ADDRESS_FILE
     try:
         known = json.loads(path.read_text())

@@ -80,7 +80,7 @@ async def _converse(address: Address, data: Path | None, conversation: Callable[
             known = find_address(data).url
         return known
 
-    async with Factory(current, address.token) as factory:
+    async with Factory(current, address.token, audit_url=address.audit_url) as factory:
         return await conversation(factory)
 
 
