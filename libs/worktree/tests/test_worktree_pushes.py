@@ -134,3 +134,23 @@ def test_a_commit_needs_a_time_zone_and_a_proper_author(world):
         push_branch(**(arguments | {"when": datetime(2025, 1, 1)}))  # noqa: DTZ001  # the point of the test
     with pytest.raises(ValueError, match="author"):
         push_branch(**(arguments | {"author": "nobody"}))
+
+
+@pytest.mark.parametrize(
+    "setting", ["core.alternateRefsCommand", "gc.recentObjectsHook", "uploadpack.packObjectsHook", "core.sshCommand"]
+)
+def test_commands_that_a_local_remote_has_in_its_settings_are_not_run(world, tmp_path, setting):
+    bare, arguments = world
+    other = tmp_path / "other.git"
+    bare.git("clone", "-q", "--bare", str(bare.path), str(other))
+    (bare.path / "objects/info/alternates").write_text(f"{other}/objects\n")
+    bare.git("config", setting, f"touch {tmp_path}/pwned;")
+    for name in ("gc.auto", "gc.autoPackLimit"):
+        bare.git("config", name, "1")
+    bare.git("config", "gc.autoDetach", "false")
+    bare.git("repack", "-adq")
+
+    worktree.snapshot(str(bare.path), "", allowed_roots=(tmp_path,), mirror=tmp_path / "another mirror")
+    push_branch(**arguments)
+
+    assert not (tmp_path / "pwned").exists()

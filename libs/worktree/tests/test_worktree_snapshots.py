@@ -246,6 +246,16 @@ def test_a_remote_that_asks_for_a_password_is_an_answer_at_once_and_not_a_prompt
     assert time.monotonic() - started < 10
 
 
+def test_a_working_tree_whose_git_directory_is_elsewhere_is_refused_before_anybody_pays(
+    make_repository, snapshot, tmp_path
+):
+    repository = make_repository({"a.txt": "one\n"})
+    repository.git("worktree", "add", "-q", str(tmp_path / "linked"))
+
+    with pytest.raises(RefusedUrl, match="name the repository that it belongs to"):
+        snapshot(tmp_path / "linked")
+
+
 def test_what_git_says_is_told_in_one_line_without_its_advice(snapshot, tmp_path):
     plain = tmp_path / "plain"
     plain.mkdir()

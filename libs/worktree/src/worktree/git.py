@@ -50,6 +50,7 @@ _ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "",
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_NO_LAZY_FETCH": "1",  # a repository that lacks objects may name a command to get them with
     "GIT_AUTHOR_NAME": "AI Factory",
     "GIT_AUTHOR_EMAIL": "factory@localhost",
     "GIT_COMMITTER_NAME": "AI Factory",
@@ -74,8 +75,12 @@ _SETTINGS = {
     "pack.threads": "1",
 }
 
-# How a local repository is served: its own hooks and its owner are none of our business.
-SERVE_LOCAL = "-c safe.directory=* -c core.hooksPath=/dev/null -c core.fsmonitor=false"
+# How a local repository is served: its owner is none of our business, and nothing that its own settings name is run,
+# neither hooks nor the commands that git takes from a configuration. We count on nobody having vetted it.
+SERVE_LOCAL = (
+    "-c safe.directory=* -c core.hooksPath=/dev/null -c core.fsmonitor=false"
+    " -c core.alternateRefsCommand=true -c receive.autogc=false"
+)
 
 _MEANING: tuple[tuple[type[GitFailed], re.Pattern[str]], ...] = (
     (

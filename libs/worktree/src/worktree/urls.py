@@ -125,4 +125,7 @@ def _local(text: str, allowed_roots: tuple[Path, ...]) -> Remote:
         raise RefusedUrl(f"the path {text!r} cannot be resolved") from None
     if not any(real.is_relative_to(root.resolve()) for root in allowed_roots):
         raise RefusedUrl(f"the path {text!r} is outside the directories that repositories may be read from")
+    if (inner := real / ".git").is_file() or inner.is_symlink():
+        # git would follow it, out of the allowed roots if need be.
+        raise RefusedUrl(f"the .git of {text!r} leads to another place; name the repository that it belongs to")
     return Remote(str(real), "file")
