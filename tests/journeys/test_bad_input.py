@@ -326,19 +326,21 @@ async def test_a_hostile_title_and_description_are_text_and_nothing_else(stage: 
 # What a later release has said
 
 
-async def test_a_fact_of_a_kind_that_this_release_does_not_know_parks_its_task_and_no_other(stage: Stage):
+@pytest.mark.parametrize("what", ["a fact of a kind that this release does not know", "bytes that are no event"])
+async def test_what_cannot_be_read_in_the_log_parks_its_own_task_and_no_other(stage: Stage, what: str):
     passwords = json.loads((stage.directory / "data" / "nats-passwords.json").read_text())
     task_id = await stage.submit()
     event = Event(event_id="01H00000000000000000000000", org="main", id=task_id, version=1, producer="delivery")
     unknown = b"\x82\x01\x05" + b"\xba\x06\x02\x0a\x00"  # facts, and in it the arm 103
+    stored = b"\xff\xff" if "no event" in what else event.SerializeToString() + unknown
 
     async with await nats.connect(stage.nats_url, user="operator", password=passwords["operator"]) as nc:
-        await nc.jetstream().publish(f"factory.evt.delivery.main.{task_id}", event.SerializeToString() + unknown)
+        await nc.jetstream().publish(f"factory.evt.delivery.main.{task_id}", stored)
 
     parked = await reaches(stage.factory, task_id, TASK_STATE_PARKED)
     assert "a newer release" in parked.doing
     assert parked.waiting_for == "operator"
-    assert TASK_STATE_PARKED in [row.state for row in await stage.factory.tasks()]
+    assert task_id in [row.task_id for row in await stage.factory.tasks(state="parked")]
     await stage.factory.cancel(task_id)
 
 

@@ -16,6 +16,8 @@ from factory.model.v1 import Model
 from factory.task.v1 import TASK_STATE_COMPLETED, Task
 from rich.console import Console
 
+pytestmark = pytest.mark.slow  # real servers: left to `just test`
+
 MODELS = (Model(model="gpt", display_name="GPT-5", configured=True, pretend=True),)
 
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from simulator.answers import answer_to
 from simulator.edits import applied, edits_in
 
+pytestmark = pytest.mark.slow  # real servers: left to `just test`
+
 SAMPLE = Path(str(resources.files("embedded"))) / "sample"
 JWT = "Create user authentication with JWT tokens"
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "core.hooksPath=/dev/null"]

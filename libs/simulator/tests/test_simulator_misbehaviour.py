@@ -15,6 +15,8 @@ import openai
 import pytest
 from simulator import Misbehaviour, Mode, Pace, read_bill, serve, start
 
+pytestmark = pytest.mark.slow  # real servers: left to `just test`
+
 PROMPT = "# Task\nTitle: Sort the basket\nType: logic\nScope: focused\nPhase: implement\nRound: 1\n"
 CALL = {"X-Client-Request-Id": "call-1"}
 BROKEN_STREAMS = (openai.APIError, anthropic.APIError, httpx2.TransportError, ValueError)

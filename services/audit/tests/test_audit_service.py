@@ -50,6 +50,8 @@ from policy.report import render_tree
 from runtime import House, serve
 from runtime.rpc import ROLES, token_entry
 
+pytestmark = pytest.mark.slow  # real servers: left to `just test`
+
 TASK = "01k9vh2b7c4m8q6x5z3w0t1r2s"
 
 

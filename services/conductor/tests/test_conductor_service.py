@@ -44,6 +44,8 @@ from nats.aio.client import Client
 from runtime import serve
 from runtime.rpc import ROLES, token_entry
 
+pytestmark = pytest.mark.slow  # real servers: left to `just test`
+
 
 @dataclass
 class Desk:

@@ -16,6 +16,8 @@ from factory.review.v1 import TaskApproved
 from factory.task.v1 import PhaseKind, TaskSubmitted
 from runtime import serve
 
+pytestmark = pytest.mark.slow  # real servers: left to `just test`
+
 TASK = "01jdeliverytask00000000000"
 TITLE = "Add two @everyone"
 BRANCH = f"factory/{TASK}-add-two-everyone"

@@ -14,6 +14,8 @@ from delivery.pull_request import NotOpened, PullRequest
 from delivery.target import GitHub
 from factory.delivery.v1 import DeliveryFailure
 
+pytestmark = pytest.mark.slow  # real servers: left to `just test`
+
 TOKEN = "ghp-of-the-test"
 COMMIT = "c" * 40
 WANTED = PullRequest("t1", "Add", "The body", "factory/t1-add", "main", COMMIT, "alice", "2026-01-02T03:04:05+00:00")

@@ -27,6 +27,8 @@ from policy.models import models_from
 from simulator import Mode
 from worktree import apply_change, checkout
 
+pytestmark = pytest.mark.slow  # real servers: left to `just test`
+
 TASK = "01jd0000000000000000000000"
 CALL = f"{TASK}.implement-1-1"
 NEW_FILE = "I add it.\n\nFILE: new.py\n<<<<<<< SEARCH\n=======\nx = 1\n>>>>>>> REPLACE\n"

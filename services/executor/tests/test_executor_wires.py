@@ -17,6 +17,8 @@ from factory.phase.v1 import PhaseFailure
 from policy.models import DEFAULT_MODELS, Model
 from simulator import Misbehaviour, Mode, Simulator, serve
 
+pytestmark = pytest.mark.slow  # real servers: left to `just test`
+
 PREFIXES = {"claude": "", "gpt": "/v1", "gemini": "/v1beta/openai", "deepseek": ""}
 MODELS = sorted(PREFIXES)
 PROMPT = (

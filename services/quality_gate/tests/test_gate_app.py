@@ -14,6 +14,8 @@ from quality_gate.adapters.sandbox import sandbox_available
 from quality_gate.app import service
 from runtime import serve
 
+pytestmark = pytest.mark.slow  # real servers: left to `just test`
+
 TASK = "01jgatetaskaaaaaaaaaaaaaaa"
 JUDGED_S = 20.0
 

@@ -19,7 +19,10 @@ PASS, BLOCK, UNKNOWN = (
     GateVerdict.GATE_VERDICT_BLOCK,
     GateVerdict.GATE_VERDICT_UNKNOWN,
 )
-pytestmark = pytest.mark.skipif(sandbox_available() is not None, reason=f"{sandbox_available()}")
+pytestmark = [
+    pytest.mark.slow,  # a real sandbox: left to `just test`
+    pytest.mark.skipif(sandbox_available() is not None, reason=f"{sandbox_available()}"),
+]
 SUITE_S = 20.0
 
 
