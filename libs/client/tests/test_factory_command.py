@@ -25,6 +25,7 @@ def run(house, nowhere, monkeypatch):
     """Runs a command line against the factory of the test."""
     monkeypatch.setenv("FACTORY_URL", house.url)
     monkeypatch.setenv("FACTORY_TOKEN", "let-me-in")
+    monkeypatch.setenv("COLUMNS", "160")
 
     def _run(*words: str, **settings):
         return CliRunner().invoke(app, list(words), prog_name="factory", **settings)
@@ -254,6 +255,15 @@ def test_tasks_are_listed_with_tokens_and_cost(run):
     assert TASK in result.stdout
     assert "1,500" in result.stdout
     assert "$0.0123" in result.stdout
+
+
+def test_models_fit_a_narrow_terminal(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    shown = run("models").stdout
+
+    assert "no: ANTHROPIC_API_KEY is not set" in shown and "$1.25 / $10.00" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 80
 
 
 def test_models_say_why_one_cannot_serve_and_which_are_pretend(run):

@@ -20,6 +20,7 @@ from factory_client.words import clock_text, money, outcome_word, phase_word, qu
 DIMENSIONS = "model, type, phase, project or day"
 # From here on there is room for every column of the ledger.
 WIDE_COLUMNS = 128
+MODELS_WIDE_COLUMNS = 116
 LEFT_OUT_WHERE_NARROW = frozenset({"started", "phase"})
 TASK_ID_SHOWN = 14
 NUMBERS = ("calls", "tokens", "cost", "uncertain", "unpriced")
@@ -36,25 +37,23 @@ def models(as_json_lines: JsonOption = False, data: DataOption = None) -> None:
     if as_json_lines:
         emit({"models": [as_json(one) for one in found]})
     else:
-        console().print(_model_table(found))
+        screen = console()
+        screen.print(_model_table(found, screen.width))
         typer.echo("prices in US dollars for a million tokens, input / output")
 
 
-def _model_table(found: list[Model]) -> Table:
+def _model_table(found: list[Model], width: int) -> Table:
+    """Where there is little room, what the provider calls a model is left to --json."""
+    narrow = width < MODELS_WIDE_COLUMNS
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("model", "name", "asked as", "window", "price", "answers"):
-        table.add_column(heading, justify="right" if heading in {"window", "price"} else "left")
+        if not (narrow and heading in {"name", "asked as"}):
+            table.add_column(heading, justify="right" if heading in {"window", "price"} else "left")
     for one in found:
         priced = one.HasField("input_pico_usd") and one.HasField("output_pico_usd")
         price = f"{quoted(one.input_pico_usd)} / {quoted(one.output_pico_usd)}" if priced else "unpriced"
-        table.add_row(
-            Text(one.model, "cyan"),
-            one.display_name,
-            f"{one.provider}: {one.provider_model}",
-            f"{one.context_window_tokens:,}",
-            price,
-            _answers(one),
-        )
+        known = () if narrow else (one.display_name, f"{one.provider}: {one.provider_model}")
+        table.add_row(Text(one.model, "cyan"), *known, f"{one.context_window_tokens:,}", price, _answers(one))
     return table
 
 
