@@ -245,6 +245,10 @@ async def test_a_key_names_one_task_for_ever_and_other_content_is_refused_by_fie
         ({"repository": "", "project": "Not A Name"}, "project"),
         ({"project": "both"}, "repository"),
         ({"base_branch": "../../x"}, "base_branch"),
+        ({"type": 99}, "type"),
+        ({"scope": 99}, "scope"),
+        ({"idempotency_key": "a\0b"}, "idempotency_key"),
+        ({"labels": {"team": "\x1b[31m"}}, "labels.team"),
     ],
 )
 async def test_bad_input_is_refused_with_the_field_at_fault(desk: Desk, fields: dict[str, Any], at_fault: str):
@@ -272,6 +276,23 @@ async def test_an_unknown_project_is_not_found_and_a_known_one_gives_its_reposit
     ).task_id
 
     assert (await tasks.Get(GetRequest(task_id=task), metadata=AUTH)).task.repository == str(desk.roots / "shop")
+
+
+async def test_a_project_created_by_many_at_once_is_created_once(desk: Desk):
+    create = CreateRequest(project="shop", repository=str(desk.roots / "shop"))
+    projects = desk.stub(ProjectServiceStub)
+
+    answers = await asyncio.gather(*(projects.Create(create, metadata=AUTH) for _ in range(12)))
+
+    assert sum(not answer.existed for answer in answers) == 1
+
+
+async def test_a_dry_run_over_nats_makes_no_task(desk: Desk):
+    message = SubmitRequest(title="x", project="shop", dry_run=True)
+
+    answer: Any = await submitted(desk.nc, message.SerializeToString())
+
+    assert answer["error"]["field"] == "dry_run"
 
 
 async def test_a_caller_without_token_or_role_is_turned_away_with_the_reason(desk: Desk):

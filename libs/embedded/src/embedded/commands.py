@@ -43,11 +43,10 @@ def up(
     from runtime.run import run_loop
 
     directory = (data or data_directory()).expanduser().resolve()
-    chosen = _chosen(models)
     roots = [root.expanduser().resolve() for root in allow_root or _default_roots()]
     logs.configure("console", "info" if verbose else "warning")
     try:
-        run_loop(_until_stopped(directory, chosen, [*roots, directory]))
+        run_loop(_until_stopped(directory, _chosen(models), [*roots, directory]))
     except _startup_errors() as error:
         typer.echo(f"factory up: {error}", err=True)
         raise SystemExit(1) from error
@@ -211,4 +210,4 @@ def _startup_errors() -> tuple[type[Exception], ...]:
     from embedded.local_llm import LocalLLMFailed
     from embedded.nats import NatsFailed
 
-    return (InUse, LocalLLMFailed, NatsFailed, Unsafe, SettingsInvalid, ModelsInvalid)
+    return (OSError, InUse, LocalLLMFailed, NatsFailed, Unsafe, SettingsInvalid, ModelsInvalid)

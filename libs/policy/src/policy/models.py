@@ -111,7 +111,11 @@ def models_from(env: Mapping[str, str]) -> dict[str, Model]:
     """
     models = dict(DEFAULT_MODELS)
     if path := env.get(MODELS_FILE):
-        for name, table in tomllib.loads(Path(path).read_text()).items():
+        try:
+            tables = tomllib.loads(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise ModelsInvalid(f"{MODELS_FILE} names {path!r}, which cannot be read: {error}") from error
+        for name, table in tables.items():
             models[name] = _model(name, table, models.get(name))
     pretend = set(_names(env.get(PRETEND, "")))
     for name, model in models.items():

@@ -13,7 +13,12 @@ def configure(log_format: Literal["console", "json"], level: str, stream: TextIO
     renderer = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=32)
+        else structlog.dev.ConsoleRenderer(
+            colors=out.isatty(),
+            pad_event_to=32,
+            # The rich one prints local variables: prompts, and one day a key.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     structlog.configure(
         processors=[

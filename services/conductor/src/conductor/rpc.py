@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 
 import grpc
-from eventlog import Past, Recorded, fact_name
+from eventlog import Conflict, Past, Recorded, fact_name
 from factory.log.v1 import LogPosition
 from factory.model.v1 import ListRequest, ListResponse, ModelServiceServicer, add_ModelServiceServicer_to_server
 from factory.model.v1 import Model as ModelMessage
@@ -39,7 +39,7 @@ from runtime import Problem, Runtime, caller
 from conductor import commands
 from conductor.adapters.erasure import erase
 from conductor.adapters.submissions import STREAM, Submissions
-from conductor.adapters.tasks import Known, Tasks
+from conductor.adapters.tasks import ATTEMPTS_MAX, Known, Tasks
 from conductor.review_rpc import Reviews
 from conductor.secrets import secrets_in
 from conductor.submission import BRANCH, PROJECT, TASK_ID
@@ -137,12 +137,17 @@ class ProjectRpc(ProjectServiceServicer):
             created_by=caller().subject,
         )
         id = f"project-{request.project}"
-        past = await self._rt.log.read(id, at_least=await self._rt.log.last_own(id))
-        for there in past.facts():
-            if isinstance(there, ProjectCreated):
-                return self._same(there, fact, past)
-        stored = await self._rt.log.append(id, [fact], after=past.tip(self._rt.lane))
-        return CreateResponse(position=position(stored.sequence))
+        for _ in range(ATTEMPTS_MAX):
+            past = await self._rt.log.read(id, at_least=await self._rt.log.last_own(id))
+            for there in past.facts():
+                if isinstance(there, ProjectCreated):
+                    return self._same(there, fact, past)
+            try:
+                stored = await self._rt.log.append(id, [fact], after=past.tip(self._rt.lane))
+            except Conflict:
+                continue  # somebody created it meanwhile
+            return CreateResponse(position=position(stored.sequence))
+        raise Problem(grpc.StatusCode.ABORTED, f"project {request.project!r} changed {ATTEMPTS_MAX} times meanwhile")
 
     def _check(self, request: CreateRequest) -> None:
         violations = []

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 
 from factory.artifact.v1 import ArtifactRef
-from factory.task.v1 import SubmitRequest, TaskSubmitted
+from factory.task.v1 import Scope, SubmitRequest, TaskSubmitted, TaskType
 
 from conductor.secrets import Secret, secrets_in
 
@@ -38,6 +38,12 @@ def violations_of(request: SubmitRequest, check_url: CheckUrl) -> list[Violation
         *_target(request, check_url),
         *_labels(request),
     ]
+    if request.type not in TaskType.values():
+        found.append(("type", f"a known type, found {request.type}"))
+    if request.scope not in Scope.values():
+        found.append(("scope", f"a known scope, found {request.scope}"))
+    if not request.idempotency_key.isprintable():
+        found.append(("idempotency_key", "printable characters"))
     if len(request.idempotency_key) > KEY_CHARACTERS_MAX:
         found.append(
             ("idempotency_key", f"at most {KEY_CHARACTERS_MAX} characters, found {len(request.idempotency_key)}")
@@ -134,5 +140,7 @@ def _labels(request: SubmitRequest) -> Iterable[Violation]:
     for key, value in request.labels.items():
         if not key or len(key) > LABEL_CHARACTERS_MAX or len(value) > LABEL_CHARACTERS_MAX:
             yield f"labels.{key[:40]}", f"keys and values of 1 to {LABEL_CHARACTERS_MAX} characters"
+        elif not (key + value).isprintable():
+            yield f"labels.{key[:40]}" if key.isprintable() else "labels", "printable characters"
         elif any(secrets_in(f"{key}={value}")):
             yield f"labels.{key[:40]}", "no credentials"

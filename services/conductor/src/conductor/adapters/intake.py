@@ -22,6 +22,7 @@ from conductor.submission import KEY_CHARACTERS_MAX
 log = structlog.get_logger()
 
 REPLY_HEADER = "Factory-Reply"
+TRIES_MAX = 20
 CLOUDEVENT_TYPE = "factory.task.v1.SubmitRequest"
 # Whoever may publish on the intake may submit; that is for the server's permissions to say.
 PLATFORM = Caller("platform", frozenset({"submitter"}))
@@ -47,6 +48,8 @@ class Intake:
         headers = raw.headers or {}
         try:
             request = read(raw.data)
+            if request.dry_run:
+                raise Unreadable("a dry run stores nothing, so it is asked over gRPC", "dry_run")
             if not request.idempotency_key:
                 # Delivered again after a crash, it must be the same task. The time tells two streams' sequences apart.
                 stored = raw.metadata
@@ -59,9 +62,13 @@ class Intake:
             field = problem.violations[0][0] if problem.violations else ""
             answer = await self._refuse(raw.data, str(problem), field, problem.code)
         except Exception as error:
-            log.warning("intake.not_served", error=repr(error))
-            await raw.nak(delay=1)
-            return
+            tries = raw.metadata.num_delivered
+            log.warning("intake.not_served", error=repr(error), tries=tries)
+            if tries <= TRIES_MAX:
+                await raw.nak(delay=min(2**tries, 30))
+                return
+            what = f"it could not be served in {TRIES_MAX} tries ({type(error).__name__})"
+            answer = await self._refuse(raw.data, what, "", grpc.StatusCode.INTERNAL)
         await self._reply(headers.get(REPLY_HEADER, ""), answer)
         await raw.ack()
 
