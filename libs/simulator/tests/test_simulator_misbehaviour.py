@@ -311,12 +311,11 @@ async def test_a_killed_process_has_on_its_bill_all_that_anybody_was_told(tmp_pa
 
 
 @pytest.mark.slow
-async def test_without_delays_it_serves_hundreds_of_requests_a_second(simulator):
+async def test_hundreds_of_requests_at_once_are_all_served_and_billed(simulator):
     body = {"model": "gpt-5", "input": PROMPT, "stream": True}
     total, at_once = 600, 16
     limits = httpx.Limits(max_connections=at_once)
     async with httpx.AsyncClient(limits=limits, headers={"Authorization": "Bearer x"}, timeout=30) as client:
-        begun = time.monotonic()
         gate = asyncio.Semaphore(at_once)
 
         async def one():
@@ -324,9 +323,6 @@ async def test_without_delays_it_serves_hundreds_of_requests_a_second(simulator)
                 return await client.post(simulator.url + "/v1/responses", json=body)
 
         answers = await asyncio.gather(*(one() for _ in range(total)))
-    rate = total / (time.monotonic() - begun)
 
     assert {answer.status_code for answer in answers} == {200}
     assert len(simulator.bill.lines) == total
-    # The client shares this process and these cores; on its own the server does several times as many.
-    assert rate > 100, f"{rate:.0f} requests/s"
