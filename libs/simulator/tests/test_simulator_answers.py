@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from importlib import resources
 from pathlib import Path
 
@@ -251,11 +250,9 @@ def test_whatever_the_title_the_code_compiles_and_stays_in_its_place(title, phas
             compile(edit.replace, edit.path, "exec")
 
 
-def test_a_large_prompt_that_never_closes_its_tags_is_read_at_once():
-    begun = time.monotonic()
-    answer_to('<file path="a">\n<diff>\n<findings>\n<task_description>\n' * 50_000)
-
-    assert time.monotonic() - begun < 2
+@pytest.mark.timeout(30)  # read in quadratic time, it would take minutes
+def test_a_large_prompt_that_never_closes_its_tags_is_read_to_its_end():
+    assert answer_to('<file path="a">\n<diff>\n<findings>\n<task_description>\n' * 50_000)
 
 
 def test_a_prompt_that_is_no_factory_prompt_gets_a_friendly_answer():

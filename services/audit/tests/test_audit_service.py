@@ -4,7 +4,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -175,13 +174,11 @@ async def test_pages_follow_each_other_without_a_gap(desk: Desk):
 async def test_a_position_that_is_not_reached_in_time_is_named_with_the_one_that_is(desk: Desk):
     last = await desk.events.one_task()
     await ask(desk.audit.Tasks, TasksRequest(min_position=at_least(last)))
-    began = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await ask(desk.audit.Tasks, TasksRequest(min_position=at_least(last + 5)), timeout_s=1)
 
     assert refused.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert f"asked for EVENTS {last + 5}, the ledger stands at EVENTS {last}" in (refused.value.details() or "")
-    assert time.monotonic() - began < 2
 
 
 async def test_an_answer_waits_for_what_is_still_to_come(desk: Desk):

@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import typer
 from classifier.commands import classify
@@ -62,9 +61,7 @@ def test_an_answer_comes_before_the_next_line_is_sent():
 
 def test_the_command_is_imported_without_the_weight_of_a_service():
     program = "import sys, classifier.commands; print([m for m in ('grpc', 'faststream', 'nats') if m in sys.modules])"
-    started = time.monotonic()
 
     out = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
 
     assert out.strip() == "[]"
-    assert time.monotonic() - started < 5

