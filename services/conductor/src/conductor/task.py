@@ -65,6 +65,7 @@ from factory.task.v1 import (
     TaskSubmitted,
     TaskType,
 )
+from policy.routes import phase_word
 
 # Troubles that somebody can mend: the task waits for a release. All others end it.
 HOLDING_CONTEXT = frozenset({CONTEXT_FAILURE_UNREACHABLE, CONTEXT_FAILURE_NEEDS_CREDENTIALS, CONTEXT_FAILURE_POISON})
@@ -362,7 +363,7 @@ def _steered(
         case PhaseSkipped():
             if task.queue[:1] != (fact.phase,):
                 return task
-            note = f"{PhaseKind.Name(fact.phase).removeprefix('PHASE_KIND_').lower()} was left out: {fact.reason}"
+            note = f"{phase_word(fact.phase)} was left out: {fact.reason}"
             return replace(
                 task,
                 queue=task.queue[1:],

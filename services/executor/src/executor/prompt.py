@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import jinja2
 from factory.artifact.v1 import Findings, PackFile, Severity
 from factory.task.v1 import PHASE_KIND_REVIEW, PhaseKind, Scope, TaskType
+from policy.routes import phase_word, scope_word, type_word
 
 from executor.answer import Message
 from executor.phase import Unusable
@@ -116,9 +117,9 @@ def _render(assignment: Assignment, exchanges: Sequence[Unusable]) -> Prompt:
     is_review = assignment.phase == PHASE_KIND_REVIEW
     words = {
         "assignment": assignment,
-        "phase": PhaseKind.Name(assignment.phase).removeprefix("PHASE_KIND_").lower(),
-        "type": TaskType.Name(assignment.type).removeprefix("TASK_TYPE_").lower(),
-        "scope": Scope.Name(assignment.scope).removeprefix("SCOPE_").lower(),
+        "phase": phase_word(assignment.phase),
+        "type": type_word(assignment.type),
+        "scope": scope_word(assignment.scope),
         "findings": _findings_json(assignment.findings),
     }
     system = _template("review.j2" if is_review else "author.j2").render(words)
