@@ -38,7 +38,7 @@ def fill(message: Message, depth: int) -> None:
     message.SetInParent()
     for field in message.DESCRIPTOR.fields:
         if field.message_type and field.message_type.GetOptions().map_entry:
-            getattr(message, field.name)["key"] = "value"
+            getattr(message, field.name)["key"] = value_of(field.message_type.fields_by_name["value"])
         elif field.message_type:
             if depth < DEPTH_MAX:
                 fill(
