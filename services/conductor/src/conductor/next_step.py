@@ -48,7 +48,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from policy.calls import calls_in, reckon
 from policy.models import Model
 from policy.prices import PriceBook, rounded_dollars, upper_bound
-from policy.routes import POLICY_VERSION, PROMPT_OVERHEAD_TOKENS, pack_budget, phase_word, plan, same_family
+from policy.planning import plan
+from policy.ranking import Needs, pack_budget, same_family
+from policy.routes import POLICY_VERSION, PROMPT_OVERHEAD_TOKENS, phase_word
 
 from conductor.task import Blob, Failure, Step, Task, happened
 
@@ -171,7 +173,7 @@ def _context(task: Task, world: World) -> ContextRequested:
 
 
 def _plan(task: Task, world: World) -> AnyFact:
-    planned = plan(task.type, task.scope, world.models, world.ruled_out, pack_tokens=task.pack_tokens)
+    planned = plan(task.type, task.scope, world.models, world.ruled_out, needs=Needs(pack_tokens=task.pack_tokens))
     for phase in planned.phases:
         if not phase.model:
             why = "; ".join(f"{c.model}: {c.ruled_out}" for c in phase.candidates)

@@ -17,8 +17,10 @@ from factory.task.v1 import (
     TaskSubmitted,
 )
 from policy.models import Model
+from policy.planning import plan
 from policy.prices import upper_bound
-from policy.routes import PROMPT_OVERHEAD_TOKENS, pack_budget, plan
+from policy.ranking import Needs, pack_budget
+from policy.routes import PROMPT_OVERHEAD_TOKENS
 from runtime import Caller, Problem, Runtime
 from ulid import ULID
 from worktree import RefusedUrl, check_url
@@ -70,7 +72,11 @@ class Submissions:
         pack_tokens = pack_budget(world.models, world.ruled_out)
         # A feature's plan is the same whatever its type.
         planned = plan(
-            request.type or TASK_TYPE_API, request.scope, world.models, world.ruled_out, pack_tokens=pack_tokens
+            request.type or TASK_TYPE_API,
+            request.scope,
+            world.models,
+            world.ruled_out,
+            needs=Needs(pack_tokens=pack_tokens),
         )
         answer = SubmitResponse(plan=planned.phases, notes=planned.notes)
         bounds = [_bound(world, phase.model, pack_tokens, phase.max_output_tokens) for phase in planned.phases]
