@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from functools import reduce
 
 from conductor.commands import Refused, Seen, approve, release, request_changes
-from conductor.next_step import World, decide
+from conductor.next_step import decide
+from conductor.world import World
 from conductor.task import NEW, Task, happened
 from eventlog.work import Request, lane_for
 from factory.artifact.v1 import ArtifactRef

@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 
-from conductor.next_step import World, decide, next_step
+from conductor.next_step import decide, next_step
+from conductor.world import World
 from conductor.task import NEW, Task, happened
 from eventlog.work import Request
 from factory.artifact.v1 import ArtifactRef
@@ -45,6 +46,7 @@ from factory.phase.v1 import (
 )
 from factory.review.v1 import ChangesRequested, HumanReviewRequested, TaskApproved
 from factory.task.v1 import (
+    HOLD_CAUSE_TROUBLE,
     SCOPE_FEATURE,
     SCOPE_FOCUSED,
     TASK_TYPE_API,
@@ -61,6 +63,7 @@ from factory.task.v1 import (
     TaskSubmitted,
 )
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given as forall
 from hypothesis import strategies as st
 from policy.models import DEFAULT_MODELS
@@ -70,7 +73,6 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 WORLD = World(DEFAULT_MODELS, {}, PriceBook(()), NOW)
 
 SUBMITTED = TaskSubmitted(title="Create user authentication with JWT tokens", repository="/repo", submitted_by="ada")
-ASKED_CLASS = ClassificationRequested(request_id="classification-1-1")
 CONTEXT = ContextGathered(
     request_id="context-1-1",
     base_commit="b" * 40,
@@ -80,6 +82,12 @@ CONTEXT = ContextGathered(
     tokens=1000,
 )
 FINDINGS = ArtifactRef(digest="f" * 64, size=10)
+
+
+def stamp(**after: float) -> Timestamp:
+    moment = Timestamp()
+    moment.FromDatetime(NOW + timedelta(**after))
+    return moment
 
 
 def classified(type, scope=SCOPE_FOCUSED) -> TaskClassified:
@@ -122,7 +130,7 @@ DESIGNED = (*FEATURE, done("design-1-1", "c1"), done("implement-1-1", "c2"))
 
 
 def test_a_submitted_task_is_classified_first():
-    assert then(SUBMITTED) == [ASKED_CLASS]
+    assert then(SUBMITTED) == [ClassificationRequested(request_id="classification-1-1", deadline=stamp(minutes=30))]
 
 
 def test_a_classified_task_gets_its_context_and_a_planned_one_its_first_phase():
@@ -292,7 +300,7 @@ def test_a_repository_without_commits_fails_the_task_and_one_that_cannot_be_reac
     away = ContextFailed(request_id="context-1-1", reason=CONTEXT_FAILURE_UNREACHABLE, detail="no route")
 
     assert then(*start, empty) == [TaskFailed(reason="no commits")]
-    assert then(*start, away) == [TaskHeld(reason="no route")]
+    assert then(*start, away) == [TaskHeld(reason="no route", cause=HOLD_CAUSE_TROUBLE)]
     [again] = then(*start, away, TaskReleased(released_by="ada"))
     assert isinstance(again, ContextRequested) and again.request_id == "context-1-2"
 

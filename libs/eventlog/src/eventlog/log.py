@@ -68,13 +68,21 @@ class EventLog:
         self.service = service
 
     async def append(
-        self, id: str, facts: Sequence[AnyFact], *, after: Tip, cause: Event | None = None, read_to: int = 0
+        self,
+        id: str,
+        facts: Sequence[AnyFact],
+        *,
+        after: Tip,
+        cause: Event | None = None,
+        read_to: int = 0,
+        at: datetime | None = None,
     ) -> Recorded:
         """Appends one event that holds all `facts` behind `after`, the tip of the own lane.
 
+        `at` is when it was decided, where that is not now: who decides again needs the same time.
         Raises Conflict if the lane has grown since, EventTooLarge, or LogUnavailable when the server does not answer.
         """
-        event = self._event(id, facts, after, cause, read_to)
+        event = self._event(id, facts, after, cause, read_to, at or self._now())
         raw = event.SerializeToString(deterministic=True)
         if len(raw) > EVENT_BYTES_MAX:
             raise EventTooLarge(f"{len(raw)} bytes of facts about {id!r}; the log takes {EVENT_BYTES_MAX}")
@@ -140,6 +148,11 @@ class EventLog:
         last = await leader_last(self._nc, subjects.EVENTS, subjects.lane(self.service, self.org, id))
         return last.sequence if last else 0
 
+    async def last_sequence(self) -> int:
+        """The stream sequence of the last event of all, asked of the leader; 0 for an empty log."""
+        last = await leader_last(self._nc, subjects.EVENTS, subjects.ALL_EVENTS)
+        return last.sequence if last else 0
+
     async def follow(self, *, after: int, batch: int = 500, subject: str = "") -> AsyncIterator[tuple[Recorded, ...]]:
         """Every event after a sequence, in order, in batches, and then as they come; an empty batch when idle.
 
@@ -185,11 +198,13 @@ class EventLog:
                 return stored
             start = stored.sequence + 1
 
-    def _event(self, id: str, facts: Sequence[AnyFact], after: Tip, cause: Event | None, read_to: int) -> Event:
+    def _event(
+        self, id: str, facts: Sequence[AnyFact], after: Tip, cause: Event | None, read_to: int, at: datetime
+    ) -> Event:
         if not facts:
             raise ValueError(f"an event about {id!r} without facts says nothing")
         moment = Timestamp()
-        moment.FromDatetime(self._now())
+        moment.FromDatetime(at)
         return Event(
             event_id=str(ULID()),
             org=self.org,

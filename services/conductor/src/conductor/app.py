@@ -3,24 +3,34 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 from eventlog import Recorded, subjects
 from eventlog.past import recorded as read_event
-from eventlog.work import Ended, Request, publish_work, requests_in, set_timer
+from eventlog.work import Request, publish_work, set_timer
+from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.operations.v1 import DeadLettered
-from factory.phase.v1 import PhaseRequested
+from factory.phase.v1 import PhaseCompleted, PhaseFailed, PhaseRequested
+from factory.task.v1 import HOLD_CAUSE_BUDGET, TaskHeld
 from google.protobuf.message import DecodeError
 from policy.models import configured_in, models_from
 from runtime import Runtime, Service
 
+from conductor.adapters.budgets import Budgets
+from conductor.adapters.catalog import publish_catalog
 from conductor.adapters.intake import Intake
 from conductor.adapters.prices import publish_prices
+from conductor.adapters.progress import Progress
 from conductor.adapters.submissions import Submissions
-from conductor.adapters.tasks import Known, Tasks
+from conductor.adapters.tasks import Tasks
+from conductor.adapters.watcher import Watcher
+from conductor.book import Book
+from conductor.budget_room import LANE_PREFIX
+from conductor.known import Known
 from conductor.rpc import add_rpcs
+from conductor.settings import rules_from
 from conductor.submission import TASK_ID
 
 log = structlog.get_logger()
@@ -32,25 +42,36 @@ SUBSCRIBERS = 2
 # A task that cannot be decided about must not keep the others waiting.
 NAK_DELAY_MAX_S = 60
 OFFERS_ATTEMPTS_MAX = 5
+# A task has one timer for whatever deadline comes first; when it fires, the next one is set.
+DEADLINE_TIMER, MONTH_TIMER = "deadline", "month"
+ARMED_MAX = 100_000
 
 
 def service(env: Mapping[str, str]) -> Service:
     """The conductor; any number of them may run."""
     models = models_from(env)
-    ruled_out = configured_in(env, models)
+    rules = rules_from(env, models, configured_in(env, models))
 
     async def setup(rt: Runtime) -> None:
-        tasks = Tasks(rt.log, models, ruled_out)
-        tasks.prices = await publish_prices(rt.log, models.values())
+        book, progress = Book(), Progress()
+        budgets = Budgets(rt.log, rt.nc, lambda task_id, request_id: tasks.looked_up(task_id, request_id))
+        tasks = Tasks(rt.log, book, rules, budgets, progress)
+        watcher = Watcher(rt.log, book, tasks, budgets, progress)
+        await publish_prices(rt.log, models.values())
+        await publish_catalog(rt.log, rules)
+        history_to = await rt.log.last_sequence()
+        rt.spawn(watcher.run(history_to), "watcher")
+        # Nothing is decided before everything that is known has been read.
+        await progress.reach(history_to)
         submissions = Submissions(rt, tasks)
-        hearing = Hearing(rt, tasks)
+        hearing = Hearing(rt, tasks, budgets)
         for _ in range(SUBSCRIBERS):
             rt.subscribe(subjects.EVENTS, rt.lane, subjects.ALL_EVENTS, hearing.event, batch=EVENTS_AT_ONCE)
         intake = Intake(rt, submissions)
         rt.subscribe(subjects.INTAKE, rt.lane, "factory.submit.*", intake.heard, batch=SUBMISSIONS_AT_ONCE)
         rt.subscribe(subjects.TIMERS, rt.lane, "factory.timer.fire.>", hearing.timer, batch=TIMERS_AT_ONCE)
         rt.spawn(hearing.offer_again(), "offer_again")
-        add_rpcs(rt, tasks, submissions)
+        add_rpcs(rt, tasks, submissions, budgets, progress)
 
     return Service(name="conductor", lane="conductor", setup=setup)
 
@@ -58,9 +79,12 @@ def service(env: Mapping[str, str]) -> Service:
 class Hearing:
     """From a message to a decision, and from a request that has come back from the log to a work item."""
 
-    def __init__(self, rt: Runtime, tasks: Tasks) -> None:
+    def __init__(self, rt: Runtime, tasks: Tasks, budgets: Budgets) -> None:
         self._rt = rt
         self._tasks = tasks
+        self._budgets = budgets
+        # when the deadline timer of a task fires, as far as this conductor has set it
+        self._armed: dict[str, datetime] = {}
 
     async def event(self, message: Any) -> None:
         """Something happened: start what follows from it, if anything does."""
@@ -71,43 +95,84 @@ class Hearing:
         except DecodeError as error:
             await self._set_aside(raw, f"not an event: {error}")
             return
-        if not TASK_ID.fullmatch(recorded.event.id):
-            await raw.ack()
+        if not TASK_ID.fullmatch(recorded.event.id) or all(isinstance(f, ModelCallStarted) for f in recorded.facts):
+            await raw.ack()  # nothing follows for any task
             return
         try:
-            known = await self._tasks.advance(recorded.event.id, at_least=sequence, cause=recorded.event)
-            await self._offer(known, recorded)
+            decided = await self._tasks.advance(recorded.event.id, at_least=sequence, cause=recorded.event)
+            await self._offer(decided.known, recorded)
+            await self._settle(decided.known, recorded)
             await raw.ack()
         except Exception as error:
             log.warning("event.not_decided", task=recorded.event.id, sequence=sequence, error=repr(error))
             await raw.nak(delay=min(2 ** (raw.metadata.num_delivered - 1), NAK_DELAY_MAX_S))
 
     async def timer(self, message: Any) -> None:
-        """A time has come: offer the work that waited for it, if it is still wanted."""
+        """A time has come: whatever is due is decided, and the work that waited for it is offered if still wanted."""
         raw = message.raw_message
-        task_id, request_id = raw.subject.split(".")[-2:]
+        id, name = raw.subject.split(".")[-2:]
         try:
-            known = await self._tasks.fresh(task_id)
-            for recorded, request in waited_for(known):
-                if request.request_id == request_id:
-                    await publish_work(self._rt.nc, recorded, request)
+            if id.startswith(LANE_PREFIX):
+                await self._budgets.lease_timer(id)
+            elif TASK_ID.fullmatch(id):
+                await self._due(id, name)
             await raw.ack()
         except Exception as error:
-            log.warning("timer.not_served", task=task_id, request=request_id, error=repr(error))
+            log.warning("timer.not_served", id=id, name=name, error=repr(error))
             await raw.nak(delay=1)
+
+    async def _due(self, task_id: str, name: str) -> None:
+        known = await self._tasks.fresh(task_id)
+        if known.last is None:
+            return
+        if name == DEADLINE_TIMER:
+            self._armed.pop(task_id, None)
+        decided = await self._tasks.advance(task_id, at_least=known.read_to, cause=None)
+        if (waiting := decided.known.waited_for()) is not None:
+            asked, request = waiting
+            if request.request_id == name:
+                await publish_work(self._rt.nc, asked, request)
+        await self._arm(decided.known)
 
     async def _offer(self, known: Known, recorded: Recorded) -> None:
         """Work is published when the request itself comes back from the log, never right after the append: dying in
         between would lose it. A request that the task no longer waits for is not offered."""
-        for asked, request in waited_for(known):
-            if asked.sequence == recorded.sequence:
-                await self._publish(asked, request)
+        if any(isinstance(fact, TaskHeld) and fact.cause == HOLD_CAUSE_BUDGET for fact in recorded.facts):
+            await self._set_timer(recorded.event.id, MONTH_TIMER, _next_month(datetime.now(UTC)))
+        waiting = known.waited_for()
+        if waiting is not None and waiting[0].sequence == recorded.sequence:
+            await self._publish(*waiting)
+            await self._arm(known)
 
     async def _publish(self, asked: Recorded, request: Request) -> None:
         if not_before := _not_before(request):
-            await set_timer(self._rt.nc, asked.event.org, asked.event.id, request.request_id, not_before)
+            await self._set_timer(asked.event.id, request.request_id, not_before)
         else:
             await publish_work(self._rt.nc, asked, request)
+
+    async def _arm(self, known: Known) -> None:
+        """Sees to it that the task is looked at when its next deadline has passed: one timer, set again when it fires."""
+        task, last = known.task, known.last
+        due = [at for at in (task.deadline, task.open.deadline if task.open else None) if at is not None]
+        if task.ended is not None or not due or last is None:
+            return
+        at, now = min(due), datetime.now(UTC)
+        armed = self._armed.get(last.id)
+        if armed is not None and now < armed <= at:
+            return
+        await self._set_timer(last.id, DEADLINE_TIMER, at)
+        if len(self._armed) >= ARMED_MAX:
+            self._armed.clear()  # set once too often does no harm
+        self._armed[last.id] = at
+
+    async def _set_timer(self, task_id: str, name: str, at: datetime) -> None:
+        await set_timer(self._rt.nc, self._rt.settings.org, task_id, name, at)
+
+    async def _settle(self, known: Known, recorded: Recorded) -> None:
+        """What a request has cost is booked when its result is known, and again when a late end says more."""
+        if known.draws:
+            told = (f for f in recorded.facts if isinstance(f, PhaseCompleted | PhaseFailed | ModelCalled))
+            await self._tasks.settle(recorded.event.id, known, {fact.request_id for fact in told})
 
     async def offer_again(self) -> None:
         """Once, at the start: whatever the queue or the timers have lost is made again from the log.
@@ -115,16 +180,8 @@ class Hearing:
         Each task is decided about besides: an older release may have left one alone for a fact that it did not know.
         What is offered already stays as it is, and what was done meanwhile is acknowledged without being done.
         """
-        going_on: set[str] = set()
-        async for batch in self._rt.log.follow(after=0):
-            for recorded in batch:
-                if TASK_ID.fullmatch(recorded.event.id):
-                    going_on.add(recorded.event.id)
-                    if any(isinstance(fact, Ended) for fact in recorded.facts):
-                        going_on.discard(recorded.event.id)
-            if not batch:
-                break
-        left = sorted(going_on)
+        going_on = sorted(self._tasks.book.roster.entries)
+        left = going_on
         for attempt in range(OFFERS_ATTEMPTS_MAX):
             left = [task_id for task_id in left if not await self._taken_up(task_id)]
             if not left:
@@ -136,10 +193,11 @@ class Hearing:
         """Whether a task goes on as far as it can; one that fails stops neither the others nor the conductor."""
         try:
             known = await self._tasks.fresh(task_id)
-            last = known.past.events[-1]
-            known = await self._tasks.advance(task_id, at_least=last.sequence, cause=last.event)
-            for asked, request in waited_for(known):
-                await self._publish(asked, request)
+            decided = await self._tasks.advance(task_id, at_least=known.read_to, cause=None)
+            if (waiting := decided.known.waited_for()) is not None:
+                await self._publish(*waiting)
+            await self._tasks.settle(task_id, decided.known, set(decided.known.draws))
+            await self._arm(decided.known)
         except Exception as error:
             log.warning("work.not_offered_again", task=task_id, error=repr(error))
             return False
@@ -160,14 +218,12 @@ class Hearing:
         await raw.ack()
 
 
-def waited_for(known: Known) -> list[tuple[Recorded, Request]]:
-    """The one request that the task waits for, with the event that holds it; empty while it waits for none."""
-    wanted = known.task.open.request_id if known.task.open else ""
-    found = [(r, request) for r in known.past.lane("conductor") for request in requests_in(r.event)]
-    return [(recorded, request) for recorded, request in found if request.request_id == wanted]
-
-
 def _not_before(request: Request) -> datetime | None:
     if isinstance(request, PhaseRequested) and request.HasField("not_before"):
         return request.not_before.ToDatetime(tzinfo=UTC)
     return None
+
+
+def _next_month(now: datetime) -> datetime:
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return (first + timedelta(days=32)).replace(day=1)

@@ -9,10 +9,22 @@ from factory.artifact.v1 import ArtifactRef
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import REWORK_CAUSE_HUMAN, ReworkRequested
 from factory.review.v1 import ChangesRequested, TaskApproved, TaskRejected
-from factory.task.v1 import Limits, TaskCancelled, TaskReleased
+from factory.task.v1 import (
+    HOLD_CAUSE_BUDGET,
+    HOLD_CAUSE_NO_MODEL,
+    HOLD_CAUSE_TASK_BUDGET,
+    PHASE_KIND_REVIEW,
+    Limits,
+    PhaseKind,
+    RoutingOverridden,
+    TaskCancelled,
+    TaskReleased,
+)
+from policy.ranking import rank, same_family
+from policy.routes import phase_word, steps_for
 
-from conductor.next_step import main_author_phase
-from conductor.task import Task
+from conductor.book import Rules
+from conductor.state import Kind, Task
 from conductor.wording import standing
 
 
@@ -45,7 +57,7 @@ def approve(task_id: str, task: Task, who: str, seen: Seen, remark: ArtifactRef 
 def request_changes(task_id: str, task: Task, who: str, seen: Seen, findings: ArtifactRef) -> list[AnyFact]:
     """Sends the change back to the author, who begins another round."""
     _check_waiting(task_id, task, seen)
-    phase = main_author_phase(task)
+    phase = task.answering_phase
     return [
         ChangesRequested(
             requested_by=who,
@@ -83,6 +95,55 @@ def release(task_id: str, task: Task, who: str, reason: str, limits: Limits | No
     if not task.held:
         raise Refused(f"{task_id!r} is not held; {standing(task)}")
     return [TaskReleased(reason=reason, released_by=who, limits=limits)]
+
+
+def override(
+    task_id: str, task: Task, rules: Rules, phase: PhaseKind, model: str, who: str, reason: str
+) -> list[AnyFact]:
+    """Gives a phase to a model, or takes that back; a request that is open for the phase is void, and its call stops."""
+    if task.ended is not None:
+        raise Refused(f"{task_id!r} has ended already: {standing(task)}")
+    _check_to_come(task_id, task, phase)
+    if model:
+        _check_able(task, rules, phase, model)
+    elif not task.override(phase):
+        raise Refused(f"nobody has put a model in charge of {phase_word(phase)}")
+    if model and task.override(phase) == model:
+        return []
+    asked = task.open if task.open and task.open.kind is Kind.PHASE and task.open.phase == phase else None
+    # The model that works on it already goes on: its answer is paid for.
+    voided = asked.request_id if asked is not None and asked.asked_of != model else ""
+    facts: list[AnyFact] = [
+        RoutingOverridden(phase=phase, model=model, overridden_by=who, reason=reason, request_id=voided)
+    ]
+    waits_for_this = task.hold_cause in (HOLD_CAUSE_NO_MODEL, HOLD_CAUSE_BUDGET, HOLD_CAUSE_TASK_BUDGET)
+    if task.held and waits_for_this and task.queue[:1] == (phase,):
+        facts.append(TaskReleased(reason=f"{phase_word(phase)} was given to {model or 'its route'}", released_by=who))
+    return facts
+
+
+def _check_to_come(task_id: str, task: Task, phase: PhaseKind) -> None:
+    """Raises Refused for a phase that this task has not, or not any more."""
+    if task.steps:
+        planned = [step.phase for step in task.steps]
+    else:
+        planned = [kind for kind, _ in steps_for(task.type, task.scope)] if task.type else [phase]
+    if phase not in planned:
+        names = ", ".join(phase_word(kind) for kind in planned)
+        raise Refused(f"{task_id!r} has no phase {phase_word(phase)}; it has {names}")
+    if task.approved_by:
+        raise Refused(f"{task_id!r} has no phase to come; {standing(task)}")
+
+
+def _check_able(task: Task, rules: Rules, phase: PhaseKind, model: str) -> None:
+    """Raises Refused for a model that could not do the phase whatever happens."""
+    author = task.author_model if phase == PHASE_KIND_REVIEW else ""
+    [candidate] = rank(phase, [model], rules.models, rules.ruled_out, needs=task.needs, author=author)
+    if candidate.ruled_out:
+        raise Refused(f"{model} cannot do {phase_word(phase)}: {candidate.ruled_out}")
+    reviewer = task.override(PHASE_KIND_REVIEW)
+    if phase != PHASE_KIND_REVIEW and reviewer and same_family(rules.models, model, reviewer):
+        raise Refused(f"{model} is of the family of {reviewer}, who was put in charge of the review")
 
 
 def _check_waiting(task_id: str, task: Task, seen: Seen) -> None:

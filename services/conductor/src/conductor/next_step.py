@@ -3,28 +3,19 @@
 An empty list means "nothing to do": it is the right answer to a redelivery, and while others have the turn.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import reduce
 
-from eventlog.past import Past
 from factory.context.v1 import ContextRequested
 from factory.delivery.v1 import DeliveryRequested
 from factory.event.v1 import AnyFact
 from factory.gate.v1 import GATE_VERDICT_BLOCK, GATE_VERDICT_UNKNOWN, GateRequested
 from factory.phase.v1 import (
-    PHASE_FAILURE_ARTIFACT_MISSING,
-    PHASE_FAILURE_BROKEN_STREAM,
-    PHASE_FAILURE_OVERLOADED,
-    PHASE_FAILURE_RATE_LIMITED,
-    PHASE_FAILURE_SERVER_ERROR,
-    PHASE_FAILURE_TIMEOUT,
-    PHASE_FAILURE_UNREACHABLE,
     REWORK_CAUSE_GATE,
     REWORK_CAUSE_MODEL_REVIEW,
     VERDICT_REQUEST_CHANGES,
-    PhaseFailure,
     PhaseRequested,
     PhaseRerouted,
     PhaseSkipped,
@@ -33,63 +24,44 @@ from factory.phase.v1 import (
 )
 from factory.review.v1 import HumanReviewRequested
 from factory.task.v1 import (
+    HOLD_CAUSE_BUDGET,
+    HOLD_CAUSE_CAPACITY,
+    HOLD_CAUSE_NO_MODEL,
+    HOLD_CAUSE_TROUBLE,
+    HOLD_CAUSE_UNSPECIFIED,
     PHASE_KIND_REVIEW,
-    PHASE_KIND_WRITE_TESTS,
     TASK_TYPE_UNSPECIFIED,
     ClassificationRequested,
-    PhaseKind,
+    Receipt,
     TaskCompleted,
     TaskFailed,
     TaskHeld,
     TaskPlanned,
+    TaskReleased,
 )
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from policy.calls import calls_in, reckon
-from policy.models import Model
-from policy.prices import PriceBook, rounded_dollars, upper_bound
+from policy.calls import Call, reckon
 from policy.planning import plan
-from policy.ranking import Needs, pack_budget, same_family
-from policy.routes import POLICY_VERSION, PROMPT_OVERHEAD_TOKENS, phase_word
+from policy.prices import PriceBook
+from policy.ranking import pack_budget
+from policy.receipts import receipt
+from policy.routes import ATTACHED_PHASES, POLICY_VERSION, phase_word
 
-from conductor.task import Blob, Failure, Step, Task, happened
+from conductor.choice import Choice, choose, request_id_of
+from conductor.state import Blob, Kind, Task
+from conductor.task import happened
+from conductor.world import World, weighed
 
 REWORK_ROUNDS_MAX = 2
-TRIES_PER_MODEL_MAX = 2
-RETRY_AFTER_MAX = timedelta(seconds=60)
-RETRY_PAUSE = timedelta(seconds=1)
 PHASE_TIMEOUT = timedelta(minutes=15)
 FACTS_PER_DECISION_MAX = 12
-
-# Failures that the same model may get over by itself.
-PASSING = frozenset(
-    {
-        PHASE_FAILURE_RATE_LIMITED,
-        PHASE_FAILURE_OVERLOADED,
-        PHASE_FAILURE_SERVER_ERROR,
-        PHASE_FAILURE_TIMEOUT,
-        PHASE_FAILURE_UNREACHABLE,
-        PHASE_FAILURE_BROKEN_STREAM,
-    }
-)
+CONDUCTOR = "conductor"
 
 
-@dataclass(frozen=True, slots=True)
-class World:
-    """What deciding needs besides the task itself."""
-
-    models: Mapping[str, Model]
-    # why a model cannot serve at all; "" where it can
-    ruled_out: Mapping[str, str]
-    prices: PriceBook
-    now: datetime
-    # the most that the task's calls so far can have cost
-    spent_pico_usd: int = 0
-
-
-def spent(past: Past, prices: PriceBook) -> int:
+def spent(calls: Iterable[Call], prices: PriceBook) -> int:
     """The most that a task's calls so far can have cost, in pico-dollars: exact where known, else the bound."""
-    tallies = (reckon(call, prices).tally for call in calls_in(r.event for r in past.events).values())
+    tallies = (reckon(call, prices).tally for call in calls)
     return sum(tally.cost_pico_usd + tally.uncertain_cost_pico_usd for tally in tallies)
 
 
@@ -111,36 +83,59 @@ def decide(task: Task, world: World) -> list[AnyFact]:
 
 def next_step(task: Task, world: World) -> list[AnyFact]:
     """What a task in this state is waiting for us to start; nothing if it waits for others."""
-    if not task.title or task.ended is not None or task.parked or task.open is not None or task.held:
+    if not task.title or task.ended is not None or task.parked:
         return []
+    if task.deadline is not None and world.now >= task.deadline and not task.pull_request[0]:
+        return [TaskFailed(reason=f"its deadline has passed ({task.deadline:%Y-%m-%d %H:%M:%S} UTC)")]
+    if task.open is not None:
+        return []
+    if task.held:
+        return _freed(task, world)
     if task.trouble is not None:
         detail, can_be_mended = task.trouble
-        return [TaskHeld(reason=detail)] if can_be_mended else [TaskFailed(reason=detail)]
+        return [TaskHeld(reason=detail, cause=HOLD_CAUSE_TROUBLE)] if can_be_mended else [TaskFailed(reason=detail)]
     if task.type == TASK_TYPE_UNSPECIFIED:
-        return [ClassificationRequested(request_id="classification-1-1")]
+        return [_classification(task, world)]
     if not task.base_commit:
         return [_context(task, world)]
     if not task.steps:
         return [_plan(task, world)]
     if task.verdict == VERDICT_REQUEST_CHANGES and task.reworks < REWORK_ROUNDS_MAX:
-        return [_rework(task, REWORK_CAUSE_MODEL_REVIEW, task.review_findings)]
+        return [_rework(task, world, REWORK_CAUSE_MODEL_REVIEW, task.review_findings)]
     if task.queue:
         return _phase(task, world)
-    return _after_phases(task)
+    return _after_phases(task, world)
 
 
-def _after_phases(task: Task) -> list[AnyFact]:
+def _freed(task: Task, world: World) -> list[AnyFact]:
+    """Lets a held task go on where what held it ends by itself, and has ended."""
+    match task.hold_cause:
+        case cause if cause == HOLD_CAUSE_CAPACITY and world.has_room:
+            why = f"the project has room for another of its {world.open_tasks_max} open tasks"
+        case cause if cause == HOLD_CAUSE_BUDGET and _has_funds(task, world):
+            why = f"budget {task.hold_budget} has room again"
+        case _:
+            return []
+    return [TaskReleased(reason=why, released_by=CONDUCTOR)]
+
+
+def _has_funds(task: Task, world: World) -> bool:
+    going_on = replace(task, held="", hold_cause=HOLD_CAUSE_UNSPECIFIED, hold_budget="")
+    return bool(task.queue) and bool(choose(going_on, world).model)
+
+
+def _after_phases(task: Task, world: World) -> list[AnyFact]:
     """Gate, human, delivery, in this order."""
     if not task.change:
         return [TaskFailed(reason="no phase left a change behind")]
     if task.judged != task.change:
-        return [_gate(task)]
+        return [_gate(task, world)]
     if task.gate == GATE_VERDICT_BLOCK and task.reworks < REWORK_ROUNDS_MAX and not task.approved_by:
-        return [_rework(task, REWORK_CAUSE_GATE, task.gate_findings)]
+        return [_rework(task, world, REWORK_CAUSE_GATE, task.gate_findings)]
     if task.pull_request[0]:
         return [TaskCompleted(pull_request_url=task.pull_request[0])]
     if task.approved_by:
-        return [_delivery(task)]
+        return [_delivery(task, world)]
     if task.awaiting_review:
         return []
     return [
@@ -162,6 +157,14 @@ def notes_for_reviewer(task: Task) -> list[str]:
     return [*notes, *task.notes]
 
 
+def _classification(task: Task, world: World) -> AnyFact:
+    if not task.admitted and not world.has_room:
+        why = f"the project has {world.open_tasks_max} open tasks already; this one begins when another has ended"
+        return TaskHeld(reason=why, cause=HOLD_CAUSE_CAPACITY)
+    id = f"classification-1-{task.attempts + 1}"
+    return ClassificationRequested(request_id=id, deadline=_deadline(world, Kind.CLASSIFICATION))
+
+
 def _context(task: Task, world: World) -> ContextRequested:
     return ContextRequested(
         request_id=f"context-1-{task.attempts + 1}",
@@ -169,162 +172,145 @@ def _context(task: Task, world: World) -> ContextRequested:
         base_branch=task.base_branch,
         type=task.type,
         budget_tokens=pack_budget(world.models, world.ruled_out),
+        deadline=_deadline(world, Kind.CONTEXT),
     )
 
 
 def _plan(task: Task, world: World) -> AnyFact:
-    planned = plan(task.type, task.scope, world.models, world.ruled_out, needs=Needs(pack_tokens=task.pack_tokens))
+    overrides = {one.phase: one.model for one in task.overrides}
+    planned = plan(
+        task.type,
+        task.scope,
+        world.models,
+        world.ruled_out,
+        needs=task.needs,
+        preferences=world.preferences,
+        overrides=overrides,
+    )
     for phase in planned.phases:
         if not phase.model:
             why = "; ".join(f"{c.model}: {c.ruled_out}" for c in phase.candidates)
             return TaskFailed(reason=f"no model can do {phase_word(phase.phase)}: {why}")
+    inputs = {
+        "type": int(task.type),
+        "scope": int(task.scope),
+        "needs": [task.needs.pack_tokens, task.needs.text_tokens, list(task.needs.images)],
+        "overrides": {phase_word(phase): model for phase, model in sorted(overrides.items())},
+        **weighed(world),
+    }
     return TaskPlanned(
         base_commit=task.base_commit,
         policy_version=POLICY_VERSION,
         phases=planned.phases,
         notes=planned.notes,
+        receipt=_receipt(world, inputs, "every phase by the first model of its order that can do it"),
+        preferences_version=world.preferences.version,
     )
 
 
-def _rework(task: Task, cause: ReworkCause, findings: Blob | None) -> ReworkRequested:
-    phase = task.author_phase if cause == REWORK_CAUSE_MODEL_REVIEW else main_author_phase(task)
+def _receipt(world: World, inputs: dict[str, object], because: str) -> Receipt:
+    return receipt(POLICY_VERSION, inputs, because, world_read_to=world.read_to, models_digest=world.models_digest)
+
+
+def _rework(task: Task, world: World, cause: ReworkCause, findings: Blob | None) -> ReworkRequested:
+    phase = task.author_phase if cause == REWORK_CAUSE_MODEL_REVIEW else task.answering_phase
+    who = task.reviewed_by if cause == REWORK_CAUSE_MODEL_REVIEW else "the quality gate"
+    inputs = {
+        "cause": int(cause),
+        "reworks": task.reworks,
+        "change": task.change,
+        "verdict": int(task.verdict),
+        "gate": int(task.gate),
+        "findings": findings.digest if findings else "",
+    }
+    because = f"{who} found what must be mended; rework {task.reworks + 1} of at most {REWORK_ROUNDS_MAX}"
     return ReworkRequested(
         phase=phase,
         round=task.round_of(phase),
         cause=cause,
         findings=findings.ref if findings else None,
         change_digest=task.change,
+        receipt=_receipt(world, inputs, because),
     )
-
-
-def main_author_phase(task: Task) -> PhaseKind:
-    """The phase that answers for the change as a whole: the last that wrote something other than tests."""
-    authors = [p for p in task.done if p not in (PHASE_KIND_REVIEW, PHASE_KIND_WRITE_TESTS)]
-    return authors[-1] if authors else task.author_phase
 
 
 def _phase(task: Task, world: World) -> list[AnyFact]:
     """Requests the next phase of the queue, from the model that is to do it now."""
     phase = task.queue[0]
-    model, not_before, why_none = _choose(task, world)
-    if not model:
-        if phase == PHASE_KIND_REVIEW:
-            return [PhaseSkipped(phase=phase, round=task.round_of(phase), reason=why_none)]
-        return [TaskHeld(reason=f"{phase_word(phase)} has no model left to ask: {why_none}")]
-    if task.failures and model != task.failures[-1].model and model != task.rerouted_to:
-        last = task.failures[-1]
-        return [PhaseRerouted(request_id=last.request_id, from_model=last.model, to_model=model, reason=last.reason)]
-    request, worst_case = _request(task, world, model, not_before)
-    if too_much := _over_limit(task, world, model, worst_case):
-        return [TaskHeld(reason=too_much)]
-    return [request]
+    choice = choose(task, world)
+    if not choice.model:
+        if phase == PHASE_KIND_REVIEW and choice.cause == HOLD_CAUSE_NO_MODEL:
+            round_ = task.round_of(phase)
+            return [PhaseSkipped(phase=phase, round=round_, reason=choice.why_none, receipt=choice.receipt)]
+        return [_held(task, choice)]
+    last = task.failures[-1] if task.failures else None
+    if last and choice.model not in (last.model, task.rerouted_to):
+        return [
+            PhaseRerouted(
+                request_id=last.request_id,
+                from_model=last.model,
+                to_model=choice.model,
+                reason=last.reason,
+                receipt=choice.receipt,
+            )
+        ]
+    return [_request(task, world, choice)]
 
 
-def _over_limit(task: Task, world: World, model: str, worst_case: int | None) -> str:
-    """Why the task's own cost limit forbids this request; "" where it does not."""
-    limit = task.max_cost_pico_usd
-    if limit is None:
-        return ""
-    most = rounded_dollars(limit)
-    if worst_case is None:
-        return f"{model} has no price, so the task's limit of {most} cannot be kept"
-    if world.spent_pico_usd + worst_case <= limit:
-        return ""
-    left = rounded_dollars(max(limit - world.spent_pico_usd, 0))
-    may_cost = rounded_dollars(worst_case)
-    return f"{phase_word(task.queue[0])} by {model} may cost up to {may_cost}, and {left} of the task's {most} are left"
+def _held(task: Task, choice: Choice) -> TaskHeld:
+    what = phase_word(task.queue[0])
+    none = "has no model left to ask" if choice.cause == HOLD_CAUSE_NO_MODEL else "waits for money"
+    return TaskHeld(
+        reason=f"{what} {none}: {choice.why_none}", cause=choice.cause, budget=choice.budget, receipt=choice.receipt
+    )
 
 
-def _choose(task: Task, world: World) -> tuple[str, datetime | None, str]:
-    """The model to ask now, when to ask it, and where there is none, why."""
-    phase = task.queue[0]
-    candidates = _able(task.step(phase), task, world)
-    tried = [failure.model for failure in task.failures]
-    if task.failures:
-        last = task.failures[-1]
-        if (
-            last.reason in PASSING
-            and not dict(candidates).get(last.model, "")
-            and tried.count(last.model) < TRIES_PER_MODEL_MAX
-            and last.retry_after <= RETRY_AFTER_MAX
-        ):
-            return last.model, world.now + max(last.retry_after, RETRY_PAUSE), ""
-        if last.reason == PHASE_FAILURE_ARTIFACT_MISSING:
-            return "", None, last.detail
-    for model, why_not in candidates:
-        if not why_not and model not in tried:
-            return model, None, ""
-    reasons = [f"{model}: {why_not}" for model, why_not in candidates if why_not and model not in tried]
-    failed = [f"{failure.model}: {failure_words(failure)}" for failure in task.failures]
-    return "", None, "; ".join([*failed, *reasons])
-
-
-def _able(step: Step, task: Task, world: World) -> list[tuple[str, str]]:
-    """The candidates of the plan, with what rules each out now that the author is known."""
-    found = []
-    for model, planned_without in step.candidates:
-        # Keys come and go while a task waits: who is configured is asked again, what a plan says of sizes stays.
-        why_not = world.ruled_out.get(model, "" if model in world.models else "not configured any more")
-        if not why_not and not planned_without.startswith("not configured"):
-            why_not = planned_without
-        if step.phase != PHASE_KIND_REVIEW:
-            found.append((model, why_not))
-            continue
-        if why_not.startswith("same family"):
-            why_not = ""  # judged at planning; the author may be another by now
-        if not why_not and same_family(world.models, model, task.author_model):
-            why_not = f"same family as the author ({world.models[model].family})"
-        found.append((model, why_not))
-    return found
-
-
-def failure_words(failure: Failure) -> str:
-    word = PhaseFailure.Name(failure.reason).removeprefix("PHASE_FAILURE_").lower().replace("_", " ")
-    return f"{word} ({failure.detail})" if failure.detail else word
-
-
-def _request(task: Task, world: World, model: str, not_before: datetime | None) -> tuple[PhaseRequested, int | None]:
-    phase = task.queue[0]
-    step = task.step(phase)
-    known = world.models[model]
-    max_output = min(step.max_output_tokens, known.max_output_tokens)
-    price = world.prices.at(known.provider, known.provider_model, world.now)
-    worst_case = upper_bound(price.tiers, task.pack_tokens + PROMPT_OVERHEAD_TOKENS, max_output) if price else None
-    round_ = task.round_of(phase)
-    attempt = task.attempts + 1
+def _request(task: Task, world: World, choice: Choice) -> PhaseRequested:
+    phase, money = task.queue[0], choice.funds
+    assert money is not None, f"{choice.model!r} was chosen with its funds"
     timeout = Duration()
     timeout.FromTimedelta(PHASE_TIMEOUT)
-    request = PhaseRequested(
-        request_id=f"{phase_word(phase)}-{round_}-{attempt}",
+    draws = bool(world.budgets) and money.calls_max > 0
+    return PhaseRequested(
+        request_id=request_id_of(task),
         phase=phase,
-        round=round_,
-        attempt=attempt,
-        model=model,
+        round=task.round_of(phase),
+        attempt=task.attempts + 1,
+        model=choice.model,
         change_digest=task.change,
-        findings=task.findings.ref if task.findings and round_ > 1 else None,
+        findings=task.findings.ref if task.findings and task.round_of(phase) > 1 else None,
         snapshot=task.snapshot.ref if task.snapshot else None,
         pack=task.pack.ref if task.pack else None,
-        max_output_tokens=max_output,
+        max_output_tokens=money.max_output_tokens,
         timeout=timeout,
-        price_version=price.version if price else "",
-        worst_case_pico_usd=worst_case,
+        not_before=_stamp(choice.not_before),
+        price_version=money.price_version,
+        worst_case_pico_usd=money.worst_case_pico_usd,
+        receipt=choice.receipt,
+        calls_max=money.calls_max,
+        max_input_tokens=money.max_input_tokens,
+        budget=world.budget_lane if draws else "",
+        reserved_pico_usd=money.reserved_pico_usd if draws else None,
+        task_type=task.type,
+        author_model=task.author_model if phase == PHASE_KIND_REVIEW else "",
+        attachments=[one.message for one in task.attached] if phase in ATTACHED_PHASES else [],
+        probe=choice.probe,
+        deadline=_deadline(world, Kind.PHASE, choice.not_before),
     )
-    if not_before is not None:
-        moment = Timestamp()
-        moment.FromDatetime(not_before)
-        request.not_before.CopyFrom(moment)
-    return request, worst_case
 
 
-def _gate(task: Task) -> GateRequested:
+def _gate(task: Task, world: World) -> GateRequested:
     return GateRequested(
         request_id=f"gate-{task.gates + 1}-1",
         change_digest=task.change,
         snapshot=task.snapshot.ref if task.snapshot else None,
+        author_model=task.answering_model,
+        task_type=task.type,
+        deadline=_deadline(world, Kind.GATE),
     )
 
 
-def _delivery(task: Task) -> DeliveryRequested:
+def _delivery(task: Task, world: World) -> DeliveryRequested:
     return DeliveryRequested(
         request_id=f"delivery-1-{task.attempts + 1}",
         repository=task.repository,
@@ -334,4 +320,17 @@ def _delivery(task: Task) -> DeliveryRequested:
         snapshot=task.snapshot.ref if task.snapshot else None,
         approved_by=task.approved_by,
         notes=notes_for_reviewer(task),
+        deadline=_deadline(world, Kind.DELIVERY),
     )
+
+
+def _deadline(world: World, kind: Kind, after: datetime | None = None) -> Timestamp | None:
+    return _stamp((after or world.now) + world.patience[kind]) if kind in world.patience else None
+
+
+def _stamp(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp

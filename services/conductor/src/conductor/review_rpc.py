@@ -3,6 +3,7 @@
 import asyncio
 
 import grpc
+from eventlog import Past
 from artifacts import ArtifactDamaged, ArtifactMissing
 from factory.artifact.v1 import SEVERITY_BLOCKING, ArtifactRef, Change, Finding, Findings
 from factory.gate.v1 import GateJudged, TestRun
@@ -20,7 +21,7 @@ from factory.review.v1 import (
 from runtime import Problem, Runtime, caller
 
 from conductor import commands, rpc
-from conductor.adapters.tasks import Known, Tasks
+from conductor.adapters.tasks import Tasks
 from conductor.commands import Seen
 from conductor.next_step import notes_for_reviewer
 from conductor.secrets import secrets_in
@@ -39,6 +40,7 @@ class Reviews(ReviewServiceServicer):
     async def GetChange(self, request: GetChangeRequest, context: object) -> GetChangeResponse:
         known = await rpc.existing(self._tasks, request.task_id)
         task = known.task
+        past = await self._rt.log.read(request.task_id, at_least=known.read_to)
         if not task.awaiting_review:
             raise Problem(
                 rpc.FAILED_PRECONDITION, f"{request.task_id!r} has no change waiting for review; {standing(task)}"
@@ -58,9 +60,9 @@ class Reviews(ReviewServiceServicer):
             diff=patch,
             findings=findings,
             verdict=task.gate,
-            tests=_tests(known),
+            tests=_tests(past, task.change),
             notes=notes_for_reviewer(task),
-            position=rpc.position(known.past.read_to),
+            position=rpc.position(known.read_to),
             missing=missing,
         )
 
@@ -68,10 +70,10 @@ class Reviews(ReviewServiceServicer):
         who = caller().subject
         remark = await self._remark(request.remark)
         seen = Seen(request.change_digest, request.evidence_digest)
-        known = await rpc.commanded(
+        done = await rpc.commanded(
             self._tasks, request.task_id, lambda task: commands.approve(request.task_id, task, who, seen, remark)
         )
-        return ApproveResponse(position=rpc.position(known.past.read_to))
+        return ApproveResponse(position=rpc.position(done.sequence))
 
     async def RequestChanges(self, request: RequestChangesRequest, context: object) -> RequestChangesResponse:
         who = caller().subject
@@ -96,19 +98,19 @@ class Reviews(ReviewServiceServicer):
             found.insert(0, Finding(source="human", rule="remark", severity=SEVERITY_BLOCKING, message=request.remark))
         ref = await self._rt.artifacts.put(Findings(findings=found).SerializeToString(deterministic=True))
         seen = Seen(request.change_digest, request.evidence_digest)
-        known = await rpc.commanded(
+        done = await rpc.commanded(
             self._tasks, request.task_id, lambda task: commands.request_changes(request.task_id, task, who, seen, ref)
         )
-        return RequestChangesResponse(position=rpc.position(known.past.read_to))
+        return RequestChangesResponse(position=rpc.position(done.sequence))
 
     async def Reject(self, request: RejectRequest, context: object) -> RejectResponse:
         who = caller().subject
         remark = await self._remark(request.remark)
         seen = Seen(request.change_digest, request.evidence_digest)
-        known = await rpc.commanded(
+        done = await rpc.commanded(
             self._tasks, request.task_id, lambda task: commands.reject(request.task_id, task, who, seen, remark)
         )
-        return RejectResponse(position=rpc.position(known.past.read_to))
+        return RejectResponse(position=rpc.position(done.sequence))
 
     async def _remark(self, remark: str) -> ArtifactRef | None:
         await self._screen(remark)
@@ -140,10 +142,10 @@ class Reviews(ReviewServiceServicer):
             return []
 
 
-def _tests(known: Known) -> TestRun | None:
+def _tests(past: Past, change: str) -> TestRun | None:
     """The test run of the judgement that belongs to the change."""
-    for recorded in reversed(known.past.events):
+    for recorded in reversed(past.events):
         for fact in recorded.facts:
-            if isinstance(fact, GateJudged) and fact.change_digest == known.task.change:
+            if isinstance(fact, GateJudged) and fact.change_digest == change:
                 return fact.tests if fact.HasField("tests") else None
     return None

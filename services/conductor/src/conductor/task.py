@@ -4,9 +4,8 @@ Pure: no I/O, no clock, no ids of its own. A fact that answers no open question 
 it is kept, and that is all.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from functools import reduce
 
 from eventlog import Recorded
@@ -29,168 +28,61 @@ from factory.delivery.v1 import (
     PullRequestOpened,
 )
 from factory.event.v1 import AnyFact
-from factory.gate.v1 import GATE_VERDICT_UNSPECIFIED, GateJudged, GateRequested, GateVerdict
+from factory.gate.v1 import GateJudged, GateRequested
 from factory.phase.v1 import (
+    PHASE_FAILURE_DEADLINE,
     REWORK_CAUSE_HUMAN,
     VERDICT_UNSPECIFIED,
     PhaseCompleted,
     PhaseFailed,
-    PhaseFailure,
     PhaseRequested,
     PhaseRerouted,
     PhaseSkipped,
     ReworkRequested,
-    Verdict,
 )
 from factory.review.v1 import ChangesRequested, HumanReviewRequested, TaskApproved, TaskRejected
 from factory.task.v1 import (
+    HOLD_CAUSE_BUDGET,
+    HOLD_CAUSE_CAPACITY,
+    HOLD_CAUSE_UNSPECIFIED,
     PHASE_KIND_REVIEW,
-    PHASE_KIND_UNSPECIFIED,
-    SCOPE_UNSPECIFIED,
+    ROUTE_SOURCE_DEFAULT,
+    RULED_OUT_BY_PREFERENCE,
     TASK_STATE_CANCELLED,
     TASK_STATE_COMPLETED,
     TASK_STATE_FAILED,
     TASK_STATE_REJECTED,
-    TASK_TYPE_UNSPECIFIED,
     ClassificationRequested,
-    PhaseKind,
-    Scope,
+    PlannedPhase,
+    RequestExpired,
+    RoutingOverridden,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
     TaskHeld,
     TaskPlanned,
     TaskReleased,
-    TaskState,
     TaskSubmitted,
-    TaskType,
 )
+from google.protobuf.timestamp_pb2 import Timestamp
 from policy.routes import phase_word
+
+from conductor.state import Attached as Attached
+from conductor.state import Blob as Blob
+from conductor.state import Failure as Failure
+from conductor.state import Kind as Kind
+from conductor.state import Open as Open
+from conductor.state import Override as Override
+from conductor.state import Step as Step
+from conductor.state import Task as Task
 
 # Troubles that somebody can mend: the task waits for a release. All others end it.
 HOLDING_CONTEXT = frozenset({CONTEXT_FAILURE_UNREACHABLE, CONTEXT_FAILURE_NEEDS_CREDENTIALS, CONTEXT_FAILURE_POISON})
 ENDING_DELIVERY = frozenset(
     {DELIVERY_FAILURE_TREE_DIFFERS, DELIVERY_FAILURE_ARTIFACT_MISSING, DELIVERY_FAILURE_REFUSED_URL}
 )
-
-
-class Kind(Enum):
-    """What sort of answer is awaited."""
-
-    CLASSIFICATION = "classification"
-    CONTEXT = "context"
-    PHASE = "phase"
-    GATE = "gate"
-    DELIVERY = "delivery"
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """An artifact, as a plain value."""
-
-    digest: str
-    size: int
-
-    @property
-    def ref(self) -> ArtifactRef:
-        return ArtifactRef(digest=self.digest, size=self.size)
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """The one request that the task waits for."""
-
-    request_id: str
-    kind: Kind
-    asked_of: str
-    phase: PhaseKind = PHASE_KIND_UNSPECIFIED
-    round: int = 1
-    not_before: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A phase of the plan: who may do it, best first, and what rules the others out."""
-
-    phase: PhaseKind
-    candidates: tuple[tuple[str, str], ...]
-    max_output_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A phase request that gave no result."""
-
-    request_id: str
-    model: str
-    reason: PhaseFailure
-    detail: str
-    retry_after: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """All that deciding needs, and no more. Anything for display belongs to audit."""
-
-    title: str = ""
-    project: str = ""
-    repository: str = ""
-    base_branch: str = ""
-    submitted_by: str = ""
-    submitted_at: datetime | None = None
-    max_cost_pico_usd: int | None = None
-    type: TaskType = TASK_TYPE_UNSPECIFIED
-    scope: Scope = SCOPE_UNSPECIFIED
-    base_commit: str = ""
-    snapshot: Blob | None = None
-    pack: Blob | None = None
-    pack_tokens: int = 0
-    steps: tuple[Step, ...] = ()
-    notes: tuple[str, ...] = ()
-    # phases still to do, the next one first
-    queue: tuple[PhaseKind, ...] = ()
-    done: tuple[PhaseKind, ...] = ()
-    open: Open | None = None
-    # attempts that have failed at what is to be done now
-    attempts: int = 0
-    # of those, the ones that count against a model; a release forgives them
-    failures: tuple[Failure, ...] = ()
-    rerouted_to: str = ""
-    # an answer of context or delivery that ends or holds the task
-    trouble: tuple[str, bool] | None = None
-    change: str = ""
-    author_phase: PhaseKind = PHASE_KIND_UNSPECIFIED
-    author_model: str = ""
-    findings: Blob | None = None
-    verdict: Verdict = VERDICT_UNSPECIFIED
-    reviewed_by: str = ""
-    review_findings: Blob | None = None
-    reworks: int = 0
-    judged: str = ""
-    gate: GateVerdict = GATE_VERDICT_UNSPECIFIED
-    gate_findings: Blob | None = None
-    gate_blocking: int = 0
-    gate_unknown_because: str = ""
-    gates: int = 0
-    evidence: str = ""
-    awaiting_review: bool = False
-    approved_by: str = ""
-    held: str = ""
-    pull_request: tuple[str, str, str] = ("", "", "")
-    ended: TaskState | None = None
-    reason: str = ""
-    # a fact of a kind that this release does not know stands in its log
-    parked: bool = False
-    since: datetime | None = None
-    last_fact: str = ""
-
-    def round_of(self, phase: PhaseKind) -> int:
-        """1 until the phase has been done once."""
-        return 1 + self.done.count(phase)
-
-    def step(self, phase: PhaseKind) -> Step:
-        return next(step for step in self.steps if step.phase == phase)
-
+# These holds end by themselves, so what has failed before still counts.
+PASSING_HOLDS = frozenset({HOLD_CAUSE_BUDGET, HOLD_CAUSE_CAPACITY})
 
 NEW = Task()
 
@@ -238,6 +130,10 @@ def _apply(task: Task, fact: AnyFact, at: datetime) -> Task:
             return _reviewed(task, fact)
         case TaskRejected() | TaskCompleted() | TaskFailed() | TaskCancelled():
             return _ended(task, fact)
+        case RoutingOverridden():
+            return _overridden(task, fact)
+        case RequestExpired(request_id=id):
+            return _expired(replace(task, open=None), task.open) if task.open and task.open.request_id == id else task
         case _:
             # Calls, prices and erasures are told to others; no decision about this task hangs on them.
             return task
@@ -254,6 +150,9 @@ def _submitted(task: Task, fact: TaskSubmitted, at: datetime) -> Task:
         submitted_by=fact.submitted_by,
         submitted_at=at,
         max_cost_pico_usd=fact.limits.max_cost_pico_usd if limited else None,
+        deadline=at + fact.limits.timeout.ToTimedelta() if fact.limits.HasField("timeout") else None,
+        body_bytes=fact.body.size,
+        attached=tuple(Attached(one.name, one.media_type, _blob(one.artifact)) for one in fact.attached),
     )
 
 
@@ -264,23 +163,32 @@ def _asked(
     """A request is void if another is open: it was decided without having seen what came before it in the log."""
     if task.open is not None or task.held:
         return task
+    until = _moment(fact.deadline) if fact.HasField("deadline") else None
     match fact:
         case ClassificationRequested(request_id=id):
-            return replace(task, open=Open(id, Kind.CLASSIFICATION, "classifier"))
+            return replace(task, open=Open(id, Kind.CLASSIFICATION, "classifier", deadline=until), admitted=True)
         case ContextRequested(request_id=id):
-            return replace(task, open=Open(id, Kind.CONTEXT, "context"))
+            return replace(task, open=Open(id, Kind.CONTEXT, "context", deadline=until))
         case GateRequested(request_id=id, change_digest=change):
             if change != task.change or task.queue:
                 return task
-            return replace(task, open=Open(id, Kind.GATE, "quality_gate"), gates=task.gates + 1)
+            return replace(task, open=Open(id, Kind.GATE, "quality_gate", deadline=until), gates=task.gates + 1)
         case DeliveryRequested(request_id=id):
-            return replace(task, open=Open(id, Kind.DELIVERY, "delivery"))
+            return replace(task, open=Open(id, Kind.DELIVERY, "delivery", deadline=until))
         case PhaseRequested():
             expected = task.queue[:1] == (fact.phase,) and fact.round == task.round_of(fact.phase)
             if not expected or fact.attempt != task.attempts + 1:
                 return task
-            not_before = fact.not_before.ToDatetime(tzinfo=UTC) if fact.HasField("not_before") else None
-            waiting = Open(fact.request_id, Kind.PHASE, fact.model, fact.phase, fact.round, not_before)
+            waiting = Open(
+                fact.request_id,
+                Kind.PHASE,
+                fact.model,
+                fact.phase,
+                fact.round,
+                not_before=_moment(fact.not_before) if fact.HasField("not_before") else None,
+                deadline=until,
+                max_input_tokens=fact.max_input_tokens,
+            )
             return replace(task, open=waiting, rerouted_to="")
 
 
@@ -298,7 +206,7 @@ def _answered(
 ) -> Task:
     match fact:
         case TaskClassified():
-            return replace(task, type=fact.type, scope=fact.scope)
+            return replace(task, type=fact.type, scope=fact.scope, attempts=0)
         case ContextGathered():
             return replace(
                 task,
@@ -314,7 +222,14 @@ def _answered(
         case PhaseCompleted():
             return _completed(task, was, fact)
         case PhaseFailed():
-            failed = Failure(fact.request_id, was.asked_of, fact.reason, fact.detail, fact.retry_after.ToTimedelta())
+            failed = Failure(
+                fact.request_id,
+                was.asked_of,
+                fact.reason,
+                fact.detail,
+                fact.retry_after.ToTimedelta(),
+                was.max_input_tokens,
+            )
             return replace(task, attempts=task.attempts + 1, failures=(*task.failures, failed))
         case GateJudged():
             return replace(
@@ -338,23 +253,41 @@ def _completed(task: Task, was: Open, fact: PhaseCompleted) -> Task:
         found = _blob(fact.findings) if fact.HasField("findings") else None
         return replace(task, verdict=fact.verdict, reviewed_by=was.asked_of, review_findings=found)
     # A verdict that asks for changes outlives what is written after it: only rework, or another review, answers it.
-    return replace(task, change=fact.change_digest, author_phase=was.phase, author_model=was.asked_of)
+    wrote = (*(one for one in task.wrote if one[0] != was.phase), (was.phase, was.asked_of))
+    return replace(task, change=fact.change_digest, author_phase=was.phase, author_model=was.asked_of, wrote=wrote)
+
+
+def _expired(task: Task, was: Open) -> Task:
+    """Nobody has answered in time: as a failure for a phase, as a trouble that holds for anything else."""
+    if was.kind is Kind.PHASE:
+        failed = Failure(was.request_id, was.asked_of, PHASE_FAILURE_DEADLINE, "", timedelta())
+        return replace(task, attempts=task.attempts + 1, failures=(*task.failures, failed))
+    detail = f"{was.asked_of} did not answer {was.request_id} by {was.deadline:%Y-%m-%d %H:%M:%S} UTC"
+    return replace(task, attempts=task.attempts + 1, trouble=(detail, True))
+
+
+def _overridden(task: Task, fact: RoutingOverridden) -> Task:
+    """An architect's word: it voids what is open for this phase, and the phase is asked for anew."""
+    others = tuple(one for one in task.overrides if one.phase != fact.phase)
+    mine = (Override(fact.phase, fact.model, fact.overridden_by, fact.reason),) if fact.model else ()
+    task = replace(task, overrides=(*others, *mine))
+    if task.open is not None and task.open.kind is Kind.PHASE and task.open.request_id == fact.request_id:
+        return replace(task, open=None, attempts=task.attempts + 1, failures=(), rerouted_to="")
+    if task.open is None and task.queue[:1] == (fact.phase,):
+        return replace(task, failures=(), rerouted_to="")
+    return task
 
 
 def _steered(
     task: Task, fact: TaskPlanned | PhaseRerouted | PhaseSkipped | ReworkRequested | TaskHeld | TaskReleased
 ) -> Task:
     if isinstance(fact, TaskReleased):
-        limit = fact.limits.max_cost_pico_usd if fact.limits.HasField("max_cost_pico_usd") else task.max_cost_pico_usd
-        return replace(task, held="", trouble=None, failures=(), max_cost_pico_usd=limit) if task.held else task
+        return _released(task, fact) if task.held else task
     if task.open is not None:
         return task
     match fact:
         case TaskPlanned():
-            steps = tuple(
-                Step(p.phase, tuple((c.model, c.ruled_out) for c in p.candidates), p.max_output_tokens)
-                for p in fact.phases
-            )
+            steps = tuple(_step(planned) for planned in fact.phases)
             queue = tuple(step.phase for step in steps)
             return task if task.steps else replace(task, steps=steps, queue=queue, notes=tuple(fact.notes))
         case PhaseRerouted():
@@ -386,7 +319,31 @@ def _steered(
                 awaiting_review=False,
             )
         case TaskHeld():
-            return replace(task, held=fact.reason or "no reason was given")
+            held = fact.reason or "no reason was given"
+            return replace(task, held=held, hold_cause=fact.cause, hold_budget=fact.budget)
+
+
+def _released(task: Task, fact: TaskReleased) -> Task:
+    limit = fact.limits.max_cost_pico_usd if fact.limits.HasField("max_cost_pico_usd") else task.max_cost_pico_usd
+    return replace(
+        task,
+        held="",
+        hold_cause=HOLD_CAUSE_UNSPECIFIED,
+        hold_budget="",
+        trouble=None,
+        failures=task.failures if task.hold_cause in PASSING_HOLDS else (),
+        max_cost_pico_usd=limit,
+    )
+
+
+def _step(planned: PlannedPhase) -> Step:
+    return Step(
+        planned.phase,
+        tuple((candidate.model, candidate.ruled_out) for candidate in planned.candidates),
+        planned.max_output_tokens,
+        tuple(c.model for c in planned.candidates if c.by == RULED_OUT_BY_PREFERENCE),
+        planned.source or ROUTE_SOURCE_DEFAULT,
+    )
 
 
 def _reviewed(task: Task, fact: HumanReviewRequested | TaskApproved | ChangesRequested) -> Task:
@@ -420,3 +377,7 @@ def _ended(task: Task, fact: TaskRejected | TaskCompleted | TaskFailed | TaskCan
 
 def _blob(ref: ArtifactRef) -> Blob:
     return Blob(ref.digest, ref.size)
+
+
+def _moment(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Tasks as this conductor knows them: folded once, then carried on with whatever is newer in the log.
+"""Tasks as this conductor knows them: folded once, then carried on with whatever the watcher reads.
 
 Several conductors may decide about one task at once; optimistic concurrency lets one of them win, and the others fold
 again. Deciding twice is harmless.
@@ -6,97 +6,221 @@ again. Deciding twice is harmless.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import reduce
 from weakref import WeakValueDictionary
 
-from eventlog import Conflict, EventLog, Past
+import structlog
+from eventlog import Conflict, EventLog, Recorded, Tip
 from factory.event.v1 import AnyFact, Event
-from policy.models import Model
-from policy.prices import PriceBook
+from factory.model.v1 import ModelProbed
+from factory.phase.v1 import PhaseRequested
+from factory.task.v1 import TASK_TYPE_UNSPECIFIED
+from policy.health import probe
+from policy.preferences import BALANCED
 
-from conductor.next_step import World, decide, spent
-from conductor.task import NEW, Task, evolve
+from conductor.adapters.budgets import Awaiting, Budgets, Ended, NeverMade
+from conductor.adapters.progress import Progress
+from conductor.book import Book, Rules
+from conductor.budget import Reserved
+from conductor.budget_room import lane_id, month_of
+from conductor.choice import request_id_of
+from conductor.known import Known
+from conductor.next_step import decide
+from conductor.world import World
 
-TASKS_KEPT_MAX = 1_000
-ATTEMPTS_MAX = 8
+log = structlog.get_logger()
+
+TASKS_KEPT_MAX = 2_000
+ATTEMPTS_MAX = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A task, and the log from which it was folded."""
+class Decided:
+    """A task, and the stream sequence of what was said about it; of its last event where nothing was."""
 
-    past: Past
-    task: Task
+    known: Known
+    sequence: int
 
 
 class Tasks:
     """Reads, folds and decides."""
 
-    def __init__(self, log: EventLog, models: Mapping[str, Model], ruled_out: Mapping[str, str]) -> None:
-        self._log = log
+    def __init__(self, events: EventLog, book: Book, rules: Rules, budgets: Budgets, progress: Progress) -> None:
+        self._log = events
+        self._budgets = budgets
+        self._progress = progress
         self._kept: OrderedDict[str, Known] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self.models = models
-        self.ruled_out = ruled_out
-        self.prices = PriceBook(())
+        # what this conductor has said of a task and may not have read yet
+        self._said: dict[str, int] = {}
+        self.book = book
+        self.rules = rules
 
-    def world(self, past: Past) -> World:
-        return World(self.models, self.ruled_out, self.prices, datetime.now(UTC), spent(past, self.prices))
+    def observe(self, recorded: Recorded) -> None:
+        """Takes the next event of the log in, if it is about a task that is kept."""
+        if (known := self._kept.get(recorded.event.id)) is not None:
+            known.learn(recorded)
+
+    def open_tasks_max(self, project: str) -> int:
+        """How many tasks of a project may be open at once."""
+        return self.book.preferences.get(project, BALANCED).max_open_tasks or self.rules.open_tasks_max
 
     async def known(self, task_id: str, *, at_least: int = 0) -> Known:
         """The task as the log has it, including the event at `at_least`."""
-        before = self._kept.get(task_id, Known(Past(), NEW))
-        past = await self._log.read(task_id, at_least=at_least, known=before.past)
-        newer = past.events[len(before.past.events) :]
-        known = Known(past, reduce(evolve, newer, before.task))
-        self._keep(task_id, known)
+        await self._progress.reach(max(at_least, self._said.get(task_id, 0)))
+        known = self._kept.get(task_id) or await self._read(task_id, at_least)
+        self._kept.move_to_end(task_id)
         return known
 
     async def fresh(self, task_id: str) -> Known:
         """The task with everything that any conductor has decided: commands must not be judged by a stale replica."""
         return await self.known(task_id, at_least=await self._log.last_own(task_id))
 
-    async def advance(self, task_id: str, *, at_least: int, cause: Event) -> Known:
+    async def advance(self, task_id: str, *, at_least: int, cause: Event | None) -> Decided:
         """Decides what follows for a task, if anything does."""
+        return await self._decide(task_id, lambda known, world: decide(known.task, world), at_least, cause)
 
-        def follow(known: Known) -> Sequence[AnyFact]:
-            return decide(known.task, self.world(known.past))
-
-        return await self._decide(task_id, follow, at_least=at_least, cause=cause)
-
-    async def command(self, task_id: str, judge: Callable[[Known], Sequence[AnyFact]]) -> Known:
+    async def command(self, task_id: str, judge: Callable[[Known], Sequence[AnyFact]]) -> Decided:
         """Judges a command against the newest state and appends what it gives; `judge` may refuse by raising."""
-        return await self._decide(task_id, judge, at_least=await self._log.last_own(task_id), cause=None)
+        at_least = await self._log.last_own(task_id)
+        return await self._decide(task_id, lambda known, _: judge(known), at_least, None)
+
+    async def world(self, task_id: str, known: Known) -> World:
+        """What deciding about a task needs, as far as this conductor has read."""
+        now = datetime.now(UTC)
+        project, month = known.task.project, month_of(now)
+        if project:
+            await self._budgets.standings(project, month)
+            # A decision names the position that it was made at: what we ourselves have just said of money is part of it.
+            await self._progress.reach(self._budgets.read_to(lane_id(project, month)))
+        standings = (self._budgets.known_standings(project, month) if project else None) or ()
+        lane, reserved = lane_id(project, month) if standings else "", {}
+        if standings and known.task.queue:
+            request_id = request_id_of(known.task)
+            reserved = {request_id: self._budgets.held(lane, f"{task_id}.{request_id}")}
+        return self.book.world(task_id, known, self.rules, now, lane=lane, budgets=standings, reserved=reserved)
+
+    async def settle(self, task_id: str, known: Known, request_ids: set[str]) -> None:
+        """Books what requests have cost that drew on a budget and have their result; said again, it changes nothing."""
+        for request_id in sorted(request_ids & known.answered & known.draws.keys()):
+            draw = known.draws[request_id]
+            amount, uncertain = self._cost(known, request_id)
+            await self._budgets.settle(draw.lane, f"{task_id}.{request_id}", draw.model, amount, uncertain)
+
+    async def looked_up(self, task_id: str, request_id: str) -> Awaiting | Ended | NeverMade:
+        """What became of a request whose lease has ended."""
+        known = await self.fresh(task_id)
+        if request_id not in known.requested:
+            return NeverMade()
+        if request_id not in known.answered and known.task.open and known.task.open.request_id == request_id:
+            return Awaiting()
+        if any(c.ended is None and c.fact.request_id == request_id for c in known.calls.values()):
+            return Awaiting()
+        # Answered, or void: nobody may begin a call for it any more.
+        amount, uncertain = self._cost(known, request_id)
+        return Ended(amount, uncertain)
+
+    def _cost(self, known: Known, request_id: str) -> tuple[int, int]:
+        tally = known.cost_of(request_id, self.book.prices)
+        if tally.unknown_calls:
+            # The provider named no usage, and nothing bounds it but what was reserved.
+            most = max(known.draws[request_id].amount_pico_usd, tally.cost_pico_usd + tally.uncertain_cost_pico_usd)
+            return most, most - tally.cost_pico_usd
+        return tally.cost_pico_usd + tally.uncertain_cost_pico_usd, tally.uncertain_cost_pico_usd
 
     async def _decide(
-        self, task_id: str, judge: Callable[[Known], Sequence[AnyFact]], *, at_least: int, cause: Event | None
-    ) -> Known:
+        self, task_id: str, judge: Callable[[Known, World], Sequence[AnyFact]], at_least: int, cause: Event | None
+    ) -> Decided:
         lock = self._locks.setdefault(task_id, asyncio.Lock())
         async with lock:
-            for _ in range(ATTEMPTS_MAX):
-                known = await self.known(task_id, at_least=at_least)
-                facts = judge(known)
-                if not facts:
-                    return known
-                try:
-                    stored = await self._log.append(
-                        task_id,
-                        facts,
-                        after=known.past.tip(self._log.service),
-                        cause=cause or (known.past.events[-1].event if known.past.events else None),
-                        read_to=known.past.read_to,
-                    )
-                except Conflict:
-                    at_least = max(at_least, await self._log.last_own(task_id))
-                    continue
-                return await self.known(task_id, at_least=stored.sequence)
+            drawn: set[tuple[str, str]] = set()
+            try:
+                for _ in range(ATTEMPTS_MAX):
+                    known = await self.known(task_id, at_least=at_least)
+                    world = await self.world(task_id, known)
+                    facts = judge(known, world)
+                    tip, read_to, last = known.tip, known.read_to, known.last
+                    if not facts:
+                        return Decided(known, read_to)
+                    if not await self._secured(task_id, known, world, facts, drawn):
+                        continue
+                    try:
+                        stored = await self._log.append(
+                            task_id, facts, after=tip, cause=cause or last, read_to=read_to, at=world.now
+                        )
+                    except Conflict:
+                        at_least = max(at_least, await self._log.last_own(task_id))
+                        continue
+                    self._note_said(task_id, stored.sequence)
+                    drawn -= {(fact.budget, f"{task_id}.{fact.request_id}") for fact in _asked(facts)}
+                    return Decided(known, stored.sequence)
+            finally:
+                for lane, reservation in drawn:
+                    with suppress(Conflict):  # its lease ends
+                        await self._budgets.release(lane, reservation, "the request was not made after all")
         raise Conflict(f"{task_id!r} changed {ATTEMPTS_MAX} times while it was being decided about")
 
-    def _keep(self, task_id: str, known: Known) -> None:
+    async def _secured(
+        self, task_id: str, known: Known, world: World, facts: Sequence[AnyFact], drawn: set[tuple[str, str]]
+    ) -> bool:
+        """Reserves the money and claims the probe that a request needs; False where somebody was faster."""
+        for fact in _asked(facts):
+            if fact.budget:
+                answer = await self._budgets.reserve(
+                    known.task.project,
+                    month_of(world.now),
+                    task_id,
+                    fact.request_id,
+                    fact.model,
+                    fact.worst_case_pico_usd,
+                    fact.calls_max,
+                )
+                if isinstance(answer, Reserved):
+                    drawn.add((fact.budget, f"{task_id}.{fact.request_id}"))
+                if not isinstance(answer, Reserved) or answer.calls_max != fact.calls_max:
+                    return False
+            if fact.probe and not await self._claimed(task_id, fact, world):
+                return False
+        return True
+
+    async def _claimed(self, task_id: str, fact: PhaseRequested, world: World) -> bool:
+        """Says that this request is the probe of its model; at most one conductor can say so."""
+        for type in world.wellness(fact.model).probed_types or (TASK_TYPE_UNSPECIFIED,):
+            claim: ModelProbed = probe(fact.model, type, task_id, fact.request_id, world.now)
+            id = f"model-{fact.model}"
+            try:
+                tip = self.book.tips.get(id, Tip())
+                stored = await self._log.append(id, [claim], after=tip, read_to=world.read_to, at=world.now)
+            except Conflict:
+                await self._progress.reach(await self._log.last_own(id))
+                return False
+            await self._progress.reach(stored.sequence)
+        return True
+
+    async def _read(self, task_id: str, at_least: int) -> Known:
+        """Folds a task from the log. What the watcher passes meanwhile must be part of it: nobody brings it again."""
+        while True:
+            at_least = max(at_least, self.book.roster.last_seen(task_id))
+            past = await self._log.read(task_id, at_least=at_least)
+            if (kept := self._kept.get(task_id)) is not None:
+                return kept
+            if past.read_to >= self.book.roster.last_seen(task_id):
+                break
+        known = Known()
+        for recorded in past.events:
+            known.learn(recorded)
         self._kept[task_id] = known
-        self._kept.move_to_end(task_id)
         while len(self._kept) > TASKS_KEPT_MAX:
-            self._kept.popitem(last=False)
+            gone, _ = self._kept.popitem(last=False)
+            self._said.pop(gone, None)
+        return known
+
+    def _note_said(self, task_id: str, sequence: int) -> None:
+        self._said[task_id] = sequence
+
+
+def _asked(facts: Sequence[AnyFact]) -> list[PhaseRequested]:
+    return [fact for fact in facts if isinstance(fact, PhaseRequested)]

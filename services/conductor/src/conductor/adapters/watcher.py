@@ -1,0 +1,104 @@
+"""Reads the whole log in its order, for everything that a conductor has to know besides the task at hand.
+
+Each conductor has one: a shared consumer shows each only a part. It changes nothing; what is to be said about what it
+has seen (a model has tripped, a task may go on) is carried out beside it, so that reading never waits.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from eventlog import Conflict, EventLog, LogUnavailable, Recorded, Stale, Tip
+from factory.model.v1 import ModelRecovered, ModelTripped
+from nats.errors import Error as NatsError
+
+from conductor.adapters.budgets import Budgets
+from conductor.adapters.progress import Progress
+from conductor.adapters.tasks import Tasks
+from conductor.book import Book
+from conductor.roster import Place
+
+log = structlog.get_logger()
+
+# How many tasks that wait for money are tried when some has come free: the next ones get their turn when these have.
+TRIED_FOR_MONEY_MAX = 8
+
+
+class Watcher:
+    """Follows the log, and reacts to what concerns more than one task."""
+
+    def __init__(self, events: EventLog, book: Book, tasks: Tasks, budgets: Budgets, progress: Progress) -> None:
+        self._events = events
+        self._book = book
+        self._tasks = tasks
+        self._budgets = budgets
+        self._progress = progress
+        # what lies before this was over when we came: it is only read
+        self._history_to = 0
+        self._reacting: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self, history_to: int) -> None:
+        """Follows the log for ever; up to `history_to` nothing is reacted to."""
+        self._history_to = history_to
+        async for batch in self._events.follow(after=self._book.read_to):
+            for recorded in batch:
+                self._take(recorded)
+            if batch:
+                self._progress.move(batch[-1].sequence)
+            if self._book.read_to >= self._history_to:
+                self._react()
+
+    def _take(self, recorded: Recorded) -> None:
+        self._book.observe(recorded)
+        self._tasks.observe(recorded)
+        self._budgets.observe(recorded)
+
+    def _react(self) -> None:
+        for fact in self._book.health.due():
+            self._beside(f"{fact.model} {fact.type}", lambda fact=fact: self._say(fact))
+        for project in [*self._book.freed]:
+            if self._beside(project, lambda project=project: self._wake(project)):
+                self._book.freed.discard(project)
+
+    def _beside(self, what: str, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Does something beside the reading, unless it is being done already."""
+        if what in self._reacting:
+            return False
+        task = asyncio.get_running_loop().create_task(work())
+        self._reacting[what] = task
+        task.add_done_callback(lambda _: self._reacting.pop(what, None))
+        return True
+
+    async def _say(self, fact: ModelTripped | ModelRecovered) -> None:
+        """Says what has become of a model's health; another conductor may have been faster, and has said the same."""
+        id = f"model-{fact.model}"
+        try:
+            stored = await self._events.append(
+                id,
+                [fact],
+                after=self._book.tips.get(id, Tip()),
+                read_to=self._book.read_to,
+                at=datetime.now(UTC),
+            )
+            log.info("model.judged", model=fact.model, said=fact.DESCRIPTOR.name, sequence=stored.sequence)
+            await self._progress.reach(stored.sequence)
+        except Conflict:
+            await self._progress.reach(await self._events.last_own(id))
+        except (LogUnavailable, NatsError, TimeoutError) as error:
+            log.warning("model.not_judged", model=fact.model, error=repr(error))
+
+    async def _wake(self, project: str) -> None:
+        """Lets tasks of a project go on that waited for room or for money: as many as may, the oldest first."""
+        roster = self._book.roster
+        room = self._tasks.open_tasks_max(project) - roster.open_tasks(project)
+        waiting = [
+            *roster.waiting(project, Place.FOR_ROOM, room),
+            *roster.waiting(project, Place.FOR_MONEY, TRIED_FOR_MONEY_MAX),
+        ]
+        for task_id in waiting:
+            try:
+                await self._tasks.advance(task_id, at_least=roster.last_seen(task_id), cause=None)
+            except (Conflict, Stale, LogUnavailable, NatsError, TimeoutError) as error:
+                log.warning("task.not_woken", task=task_id, error=repr(error))
