@@ -39,6 +39,7 @@ def permissions(lane: str, org: str) -> dict[str, Any]:
                 "factory.work.>",
                 "factory.timer.sched.>",
                 "factory.dlq.>",
+                f"factory.stop.{org}.*",
                 *_consumes(subjects.EVENTS, lane),
                 *_consumes(subjects.INTAKE, lane),
                 *_consumes(subjects.TIMERS, lane),

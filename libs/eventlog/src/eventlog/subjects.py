@@ -48,3 +48,8 @@ def dead_letter(stream: str, consumer: str) -> str:
 def live(org: str, id: str) -> str:
     """Where a model's words are published as they come; nobody stores them."""
     return f"factory.live.{token(org)}.{token(id)}"
+
+
+def stop(org: str, id: str) -> str:
+    """Where a task's workers are told that some of its requests are wanted no more; a hint, nobody stores it."""
+    return f"factory.stop.{token(org)}.{token(id)}"

@@ -151,7 +151,7 @@ class Hearing:
             await publish_work(self._rt.nc, asked, request)
 
     async def _arm(self, known: Known) -> None:
-        """Sees to it that the task is looked at when its next deadline has passed: one timer, set again when it fires."""
+        """Has the task looked at when its next deadline has passed: one timer, set again when it fires."""
         task, last = known.task, known.last
         due = [at for at in (task.deadline, task.open.deadline if task.open else None) if at is not None]
         if task.ended is not None or not due or last is None:

@@ -1,7 +1,7 @@
 """What the whole log says besides the tasks themselves: preferences, prices, models, health, who has room.
 
-Pure, and changed in place: it is fed every event once, in the order of the log, so that every conductor that has read as
-far knows the same, and a decision can be made again from the log alone.
+Pure, and changed in place: it is fed every event once, in the order of the log. Every conductor that has read as far
+knows the same, and a decision can be made again from the log alone.
 """
 
 from collections import deque
@@ -12,20 +12,20 @@ from statistics import median_low
 
 from eventlog import Recorded, Tip
 from factory.call.v1 import CALL_OUTCOME_OK, ModelCalled, Usage
-from factory.event.v1 import AnyFact
 from factory.model.v1 import ModelsConfigured
 from factory.price.v1 import PricePublished
 from factory.project.v1 import PreferencesSaved, ProjectCreated
-from factory.task.v1 import PhaseKind, TaskType
-from policy.health import Health
+from factory.task.v1 import PhaseKind
+from policy.health import Health, State
 from policy.models import Model
 from policy.preferences import BALANCED, Preferences, saved
-from policy.prices import Price, PriceBook, cost_pico_usd, input_side, total_tokens
+from policy.prices import Price, PriceBook, cost_pico_usd
 
 from conductor.budget_room import Standing
-from conductor.known import CONDUCTOR, Known
-from conductor.roster import OPEN_TASKS_DEFAULT, Roster
 from conductor.choice import request_id_of
+from conductor.known import CONDUCTOR, Known
+from conductor.next_step import spent
+from conductor.roster import OPEN_TASKS_DEFAULT, Roster
 from conductor.state import Kind, Task
 from conductor.world import PATIENCE, Wellness, World
 
@@ -98,8 +98,12 @@ class Book:
         lane: str = "",
         budgets: Sequence[Standing] = (),
         reserved: Mapping[str, int] | None = None,
+        entering: int = 0,
     ) -> World:
-        """What deciding about a task needs; `budgets` are those of its project this month, on `lane`."""
+        """What deciding about a task needs; `budgets` are those of its project this month, on `lane`.
+
+        `entering` tasks of the project are being submitted now, and stand in no roster yet.
+        """
         task = known.task
         preferences = self.preferences.get(task.project, BALANCED)
         most = preferences.max_open_tasks or rules.open_tasks_max
@@ -109,13 +113,13 @@ class Book:
             ruled_out=rules.ruled_out,
             prices=self.prices,
             now=now,
-            spent_pico_usd=spent(known, self.prices) if limited else 0,
+            spent_pico_usd=spent(known.calls.values(), self.prices) if limited else 0,
             preferences=preferences,
             health={name: well for name in rules.models if (well := self._wellness(name, task_id, task, now))},
             budgets=tuple(budgets),
             budget_lane=lane,
             reserved=reserved or {},
-            has_room=self.roster.has_room(task_id, task.project, most) if task.project else True,
+            has_room=self.roster.has_room(task_id, task.project, most - entering) if task.project else True,
             open_tasks_max=most,
             patience=rules.patience,
             read_to=self.read_to,
@@ -133,7 +137,14 @@ class Book:
 
     def _wellness(self, model: str, task_id: str, task: Task, now: datetime) -> Wellness | None:
         """How well a model is for this task; None, for short, for one that is well."""
-        raise NotImplementedError
+        status = self.health.status(model, task.type, now)
+        if status.state is State.CLOSED:
+            return None
+        own = bool(task.queue) and (status.probe_task, status.probe_request) == (task_id, request_id_of(task))
+        probes = status.state is State.HALF_OPEN and (own or not status.probe_pending)
+        # A probe that is claimed for this very request is not claimed again.
+        claims = status.type if probes and not own else None
+        return Wellness(not probes, probes, status.why, status.badness, claims)
 
     def _settle(self, fact: PreferencesSaved | ProjectCreated | ModelsConfigured) -> None:
         match fact:

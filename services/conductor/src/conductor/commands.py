@@ -100,7 +100,7 @@ def release(task_id: str, task: Task, who: str, reason: str, limits: Limits | No
 def override(
     task_id: str, task: Task, rules: Rules, phase: PhaseKind, model: str, who: str, reason: str
 ) -> list[AnyFact]:
-    """Gives a phase to a model, or takes that back; a request that is open for the phase is void, and its call stops."""
+    """Gives a phase to a model, or takes that back; a request that is open for the phase is void, its call stops."""
     if task.ended is not None:
         raise Refused(f"{task_id!r} has ended already: {standing(task)}")
     _check_to_come(task_id, task, phase)

@@ -7,7 +7,6 @@ from factory.event.v1 import AnyFact
 from factory.phase.v1 import PhaseRequested, PhaseRerouted, PhaseSkipped, ReworkRequested
 from factory.task.v1 import (
     PHASE_KIND_UNSPECIFIED,
-    PHASE_KIND_WRITE_TESTS,
     Decision,
     PhaseKind,
     PlannedPhase,
@@ -20,12 +19,12 @@ from factory.task.v1 import (
     TaskReleased,
 )
 from policy.prices import rounded_dollars
-from policy.routes import phase_word
+from policy.routes import MAX_OUTPUT_TOKENS, phase_word
 
 from conductor.known import CONDUCTOR
 from conductor.wording import summary
 
-PHASES = {phase_word(phase): phase for phase in range(1, PHASE_KIND_WRITE_TESTS + 1)}
+PHASES = {phase_word(phase): phase for phase in MAX_OUTPUT_TOKENS}
 
 
 def decisions(events: Iterable[Recorded], phase: PhaseKind = PHASE_KIND_UNSPECIFIED) -> list[Decision]:
@@ -125,4 +124,4 @@ def _sentence(fact: AnyFact) -> str:
 
 
 def _phase_of(request_id: str) -> PhaseKind:
-    return PhaseKind.ValueType(PHASES.get(request_id.rsplit("-", 2)[0], 0))
+    return PHASES.get(request_id.rsplit("-", 2)[0], PHASE_KIND_UNSPECIFIED)

@@ -1,11 +1,13 @@
 """What the conductor answers about models: which there are, and how well they are."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import grpc
 from eventlog import Conflict, Tip
 from factory.log.v1 import LogPosition
 from factory.model.v1 import (
+    BREAKER_STATE_CLOSED,
     ListRequest,
     ListResponse,
     ModelRecovered,
@@ -18,7 +20,7 @@ from factory.model.v1 import (
 )
 from factory.model.v1 import Model as ModelMessage
 from policy.breaker import HAND_PAUSE
-from policy.health import State, recovered_by_hand, tripped_by_hand
+from policy.health import recovered_by_hand, tripped_by_hand
 from policy.models import Model
 from runtime import Problem, Runtime, caller
 
@@ -46,16 +48,14 @@ class ModelRpc(ModelServiceServicer):
             what = f"1 minute to 24 hours, found {pause.total_seconds():g} s"
             raise Problem(grpc.StatusCode.INVALID_ARGUMENT, f"duration: {what}", violations=[("duration", what)])
         who = caller().subject
-        sequence = await self._say(
-            request.model, lambda now: tripped_by_hand(request.model, who, now, pause)
-        )
+        sequence = await self._say(request.model, lambda now: tripped_by_hand(request.model, who, now, pause))
         return TripResponse(position=LogPosition(stream="EVENTS", sequence=sequence))
 
     async def Recover(self, request: RecoverRequest, context: object) -> RecoverResponse:
         self._check(request.model)
         await self._progress.reach(await self._rt.log.last_sequence())
         breakers = self._tasks.book.health.breakers(request.model, datetime.now(UTC))
-        if not any(breaker.is_open for breaker in breakers):
+        if not any(breaker.state != BREAKER_STATE_CLOSED for breaker in breakers):
             raise Problem(
                 grpc.StatusCode.FAILED_PRECONDITION, f"no breaker of {request.model} is open", reason="MODEL_STATE"
             )
@@ -63,8 +63,42 @@ class ModelRpc(ModelServiceServicer):
         sequence = await self._say(request.model, lambda _: recovered_by_hand(request.model, who))
         return RecoverResponse(position=LogPosition(stream="EVENTS", sequence=sequence))
 
-    async def _say(self, model, fact_at) -> int:
-        raise NotImplementedError
+    def _view(self, model: Model, now: datetime) -> ModelMessage:
+        rules, book = self._tasks.rules, self._tasks.book
+        price = book.prices.at(model.provider, model.provider_model, now)
+        tier = price.tiers[0] if price else None
+        return ModelMessage(
+            model=model.name,
+            display_name=model.display_name,
+            family=model.family,
+            provider=model.provider,
+            provider_model=model.provider_model,
+            configured=not rules.ruled_out.get(model.name, ""),
+            ruled_out=rules.ruled_out.get(model.name, ""),
+            pretend=model.pretend,
+            context_window_tokens=model.context_window_tokens,
+            image_input=model.image_input,
+            structured_output=model.structured_output,
+            input_pico_usd=tier.input_pico_usd if tier and tier.HasField("input_pico_usd") else None,
+            output_pico_usd=tier.output_pico_usd if tier and tier.HasField("output_pico_usd") else None,
+            price_version=price.version if price else "",
+            health=book.health.message(model.name, now, book.prices),
+        )
+
+    async def _say(self, model: str, fact_at: Callable[[datetime], ModelTripped | ModelRecovered]) -> int:
+        """Appends what somebody says of a model's health behind whatever was said before."""
+        id = f"model-{model}"
+        for _ in range(ATTEMPTS_MAX):
+            await self._progress.reach(await self._rt.log.last_own(id))
+            now, book = datetime.now(UTC), self._tasks.book
+            tip = book.tips.get(id, Tip())
+            try:
+                stored = await self._rt.log.append(id, [fact_at(now)], after=tip, read_to=book.read_to, at=now)
+            except Conflict:
+                continue
+            await self._progress.reach(stored.sequence)
+            return stored.sequence
+        raise Problem(grpc.StatusCode.ABORTED, f"the health of {model} changed {ATTEMPTS_MAX} times meanwhile")
 
     def _check(self, model: str) -> None:
         if model not in self._tasks.rules.models:

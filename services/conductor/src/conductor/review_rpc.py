@@ -3,8 +3,8 @@
 import asyncio
 
 import grpc
-from eventlog import Past
 from artifacts import ArtifactDamaged, ArtifactMissing
+from eventlog import Past
 from factory.artifact.v1 import SEVERITY_BLOCKING, ArtifactRef, Change, Finding, Findings
 from factory.gate.v1 import GateJudged, TestRun
 from factory.review.v1 import (

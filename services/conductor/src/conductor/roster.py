@@ -9,10 +9,18 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import islice
 
-from eventlog.work import Ended
 from factory.event.v1 import AnyFact
-from factory.review.v1 import ChangesRequested, HumanReviewRequested, TaskApproved
-from factory.task.v1 import HOLD_CAUSE_BUDGET, HOLD_CAUSE_CAPACITY, TaskHeld, TaskReleased, TaskSubmitted
+from factory.review.v1 import ChangesRequested, HumanReviewRequested, TaskApproved, TaskRejected
+from factory.task.v1 import (
+    HOLD_CAUSE_BUDGET,
+    HOLD_CAUSE_CAPACITY,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskHeld,
+    TaskReleased,
+    TaskSubmitted,
+)
 
 # A project without preferences of its own may have so many open tasks: enough to keep every model busy, few enough to
 # leave the others their turn.
@@ -59,7 +67,7 @@ class Roster:
                     freed = self._move(task_id, entry, Place.RESTING) or freed
                 case TaskReleased() | ChangesRequested() | TaskApproved() if entry is not None:
                     self._move(task_id, entry, Place.OPEN)
-                case Ended() if entry is not None:
+                case TaskCompleted() | TaskFailed() | TaskCancelled() | TaskRejected() if entry is not None:
                     self._leave(task_id, entry)
                     freed = entry.project
                 case _:

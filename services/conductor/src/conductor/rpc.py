@@ -3,8 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 
 import grpc
-from eventlog import Recorded, fact_name
-from eventlog import subjects
+from eventlog import Recorded, fact_name, subjects
 from factory.log.v1 import LogPosition
 from factory.model.v1 import add_ModelServiceServicer_to_server
 from factory.project.v1 import add_ProjectServiceServicer_to_server
@@ -59,7 +58,11 @@ def add_rpcs(rt: Runtime, tasks: Tasks, submissions: Submissions, budgets: Budge
     """Puts the conductor's four services on the process's gRPC server."""
     rt.add_rpc(add_TaskServiceServicer_to_server, TaskRpc(rt, tasks, submissions), "factory.task.v1.TaskService")
     rt.add_rpc(add_ReviewServiceServicer_to_server, Reviews(rt, tasks), "factory.review.v1.ReviewService")
-    rt.add_rpc(add_ProjectServiceServicer_to_server, ProjectRpc(rt, tasks, submissions, budgets, progress), "factory.project.v1.ProjectService")
+    rt.add_rpc(
+        add_ProjectServiceServicer_to_server,
+        ProjectRpc(rt, tasks, submissions, budgets, progress),
+        "factory.project.v1.ProjectService",
+    )
     rt.add_rpc(add_ModelServiceServicer_to_server, ModelRpc(rt, tasks, progress), "factory.model.v1.ModelService")
 
 
@@ -124,9 +127,7 @@ class TaskRpc(TaskServiceServicer):
         done = await commanded(
             self._tasks,
             request.task_id,
-            lambda task: commands.override(
-                request.task_id, task, rules, request.phase, request.model, who, reason
-            ),
+            lambda task: commands.override(request.task_id, task, rules, request.phase, request.model, who, reason),
         )
         await self._hint(request.task_id)
         return OverrideResponse(position=position(done.sequence))

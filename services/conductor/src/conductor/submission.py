@@ -4,11 +4,13 @@ import base64
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 
-from factory.artifact.v1 import ArtifactRef
+from factory.artifact.v1 import ArtifactRef, Attachment
 from factory.task.v1 import Scope, SubmitRequest, TaskSubmitted, TaskType
 
+from conductor import attachments
 from conductor.secrets import Secret, secrets_in
 
 TITLE_CHARACTERS_MAX = 200
@@ -20,6 +22,7 @@ PROJECT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 TASK_ID = re.compile(r"[a-z0-9]{26}")
 BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 ADHOC = "adhoc"
+TIMEOUT_MIN, TIMEOUT_MAX = timedelta(minutes=1), timedelta(days=366)
 # They make a title read otherwise than it is written.
 DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -52,6 +55,10 @@ def violations_of(request: SubmitRequest, check_url: CheckUrl) -> list[Violation
         found.append(("idempotency_key", "no credentials; the log cannot forget it"))
     if request.base_branch and (not BRANCH.fullmatch(request.base_branch) or ".." in request.base_branch):
         found.append(("base_branch", f"a branch name, found {request.base_branch[:60]!r}"))
+    found += attachments.violations_of(request.attachments)
+    if request.limits.HasField("timeout") and not TIMEOUT_MIN <= request.limits.timeout.ToTimedelta() <= TIMEOUT_MAX:
+        seconds = request.limits.timeout.ToTimedelta().total_seconds()
+        found.append(("limits.timeout", f"1 minute to 366 days, found {seconds:g} s"))
     if request.limits.HasField("max_cost_pico_usd") and request.limits.max_cost_pico_usd <= 0:
         found.append(("limits.max_cost_pico_usd", f"more than 0, found {request.limits.max_cost_pico_usd}"))
     return found
@@ -64,7 +71,13 @@ def task_id_for(org: str, project: str, key: str) -> str:
 
 
 def submitted_fact(
-    request: SubmitRequest, *, by: str, repository: str, base_branch: str, body: ArtifactRef | None
+    request: SubmitRequest,
+    *,
+    by: str,
+    repository: str,
+    base_branch: str,
+    body: ArtifactRef | None,
+    attached: Sequence[Attachment] = (),
 ) -> TaskSubmitted:
     """The fact that a valid request becomes."""
     fact = TaskSubmitted(
@@ -78,6 +91,7 @@ def submitted_fact(
         asked_scope=request.scope,
         submitted_by=by,
         idempotency_key=request.idempotency_key,
+        attached=attached,
     )
     if request.HasField("limits"):
         fact.limits.CopyFrom(request.limits)

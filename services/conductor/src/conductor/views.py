@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from factory.task.v1 import Candidate, PlannedPhase
+from factory.task.v1 import Candidate, OverriddenPhase, PlannedPhase
 from factory.task.v1 import Task as TaskMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -23,15 +23,17 @@ def task_view(task_id: str, task: Task) -> TaskMessage:
         doing=doing(task),
         since=_moment(task.since),
         last_fact=task.last_fact,
-        next_timer=_moment(task.open.not_before if task.open else None),
+        next_timer=_moment(_next_timer(task)),
         type=task.type,
         scope=task.scope,
         plan=[
             PlannedPhase(
                 phase=step.phase,
-                model=next((model for model, why_not in step.candidates if not why_not), ""),
+                model=task.override(step.phase)
+                or next((model for model, why_not in step.candidates if not why_not), ""),
                 candidates=[Candidate(model=model, ruled_out=why_not) for model, why_not in step.candidates],
                 max_output_tokens=step.max_output_tokens,
+                source=step.source,
             )
             for step in task.steps
         ],
@@ -43,7 +45,23 @@ def task_view(task_id: str, task: Task) -> TaskMessage:
         submitted_at=_moment(task.submitted_at),
         submitted_by=task.submitted_by,
         notes=notes_for_reviewer(task),
+        hold_cause=task.hold_cause,
+        overrides=[
+            OverriddenPhase(phase=one.phase, model=one.model, overridden_by=one.by, reason=one.reason)
+            for one in task.overrides
+        ],
+        deadline=_moment(task.deadline),
     )
+
+
+def _next_timer(task: Task) -> datetime | None:
+    """When something happens by itself: a retry, or a deadline."""
+    if task.ended is not None:
+        return None
+    if task.open is not None and task.open.not_before is not None:
+        return task.open.not_before
+    due = [at for at in (task.deadline, task.open.deadline if task.open else None) if at is not None]
+    return min(due, default=None)
 
 
 def _moment(at: datetime | None) -> Timestamp | None:

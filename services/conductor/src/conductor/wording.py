@@ -30,6 +30,8 @@ from factory.task.v1 import (
     TASK_STATE_PARKED,
     TASK_STATE_RUNNING,
     ClassificationRequested,
+    RequestExpired,
+    RoutingOverridden,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
@@ -136,6 +138,14 @@ def _of_the_task(fact: AnyFact) -> str:
             return f"failed: {fact.reason}"
         case TaskCancelled():
             return f"cancelled by {fact.cancelled_by}"
+        case RoutingOverridden():
+            who, phase = fact.overridden_by, phase_word(fact.phase)
+            words = f"{who} gives {phase} to {fact.model}" if fact.model else f"{who} gives {phase} back to its route"
+            return words + (f"; {fact.request_id} is stopped" if fact.request_id else "")
+        case RequestExpired():
+            return (
+                f"{fact.request_id} is void: nobody answered it by {fact.deadline.ToDatetime():%Y-%m-%d %H:%M:%S} UTC"
+            )
         case TextErased():
             return f"{len(fact.digests)} artifacts erased by {fact.erased_by}"
         case _:

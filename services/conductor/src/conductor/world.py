@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from factory.task.v1 import TaskType
 from policy.models import Model
 from policy.preferences import BALANCED, Preferences, as_inputs
 from policy.prices import PriceBook
@@ -36,6 +37,8 @@ class Wellness:
     why: str = ""
     # 0 to 1: by this the least bad is found where all are open
     badness: float = 0.0
+    # whose probe has to be claimed first: that of the breaker for all tasks (unspecified), or for one type
+    claims: TaskType | None = None
 
 
 WELL = Wellness()

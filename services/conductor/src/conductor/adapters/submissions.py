@@ -1,33 +1,37 @@
 """From a request to a task in the log, the same whichever way the request came."""
 
 import asyncio
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
-from eventlog import Conflict, Past, Tip
+from eventlog import Conflict, Tip
+from factory.artifact.v1 import Attachment
 from factory.project.v1 import ProjectCreated
 from factory.task.v1 import (
     SCOPE_FEATURE,
     TASK_TYPE_API,
     TASK_TYPE_UNSPECIFIED,
-    ClassificationRequested,
     SubmitRequest,
     SubmitResponse,
     TaskSubmitted,
+    Upload,
 )
-from policy.models import Model
-from policy.planning import plan
-from policy.prices import upper_bound
-from policy.ranking import Needs, pack_budget
-from policy.routes import PROMPT_OVERHEAD_TOKENS
+from policy.ranking import pack_budget
 from runtime import Caller, Problem, Runtime
 from ulid import ULID
 from worktree import RefusedUrl, check_url
 
 from conductor.adapters.tasks import Tasks
-from conductor.next_step import World
+from conductor.attachments import kind_of
+from conductor.foresight import foreseen
+from conductor.known import Known
+from conductor.next_step import decide
+from conductor.state import Attached, Blob
 from conductor.submission import differences, submitted_fact, task_id_for, violations_of
+from conductor.task import NEW, happened
 
 STREAM = "EVENTS"
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -46,43 +50,63 @@ class Submissions:
     def __init__(self, rt: Runtime, tasks: Tasks) -> None:
         self._rt = rt
         self._tasks = tasks
+        # tasks that are being submitted now, by project
+        self._entering: Counter[str] = Counter()
         self._roots = tuple(Path(root) for root in rt.settings.allowed_roots.split(":") if root)
 
     async def submit(self, request: SubmitRequest, who: Caller) -> Accepted:
         """Appends the task, or finds the one with the same key. Raises Problem, which names every fault."""
         repository, base_branch = await self._checked(request, who)
         body = await self._rt.artifacts.put(request.body.encode()) if request.body else None
-        fact = submitted_fact(request, by=who.subject, repository=repository, base_branch=base_branch, body=body)
+        attached = [await self._stored(upload) for upload in request.attachments]
+        fact = submitted_fact(
+            request, by=who.subject, repository=repository, base_branch=base_branch, body=body, attached=attached
+        )
         key = request.idempotency_key
         task_id = task_id_for(self._rt.settings.org, fact.project, key) if key else str(ULID()).lower()
+        # Until the roster knows of it, the task counts among those that are on their way.
+        others = self._entering[fact.project]
+        self._entering[fact.project] += 1
         try:
-            stored = await self._rt.log.append(
-                task_id, [fact, ClassificationRequested(request_id="classification-1-1")], after=Tip()
-            )
+            return await self._entered(task_id, fact, others)
+        finally:
+            self._entering[fact.project] -= 1
+
+    async def _entered(self, task_id: str, fact: TaskSubmitted, others: int) -> Accepted:
+        world = await self._tasks.world(task_id, Known(happened(NEW, fact, datetime.now(UTC))), entering=others)
+        follows = decide(happened(NEW, fact, world.now), world)
+        try:
+            stored = await self._rt.log.append(task_id, [fact, *follows], after=Tip(), at=world.now)
         except Conflict:
             return await self._same(task_id, fact)
+        await self._tasks.reach(stored.sequence)
         return Accepted(task_id, False, stored.sequence)
 
+    async def _stored(self, upload: Upload) -> Attachment:
+        ref = await self._rt.artifacts.put(upload.content)
+        return Attachment(artifact=ref, name=upload.name, media_type=kind_of(upload).media_type)
+
     async def dry_run(self, request: SubmitRequest, who: Caller) -> SubmitResponse:
-        """What would be done, and what it may cost at most without rework; nothing is stored."""
-        await self._checked(request, who)
+        """What would be done, what it usually costs, and what it may cost at most without rework; stores nothing."""
+        repository, base_branch = await self._checked(request, who)
         if request.type == TASK_TYPE_UNSPECIFIED and request.scope != SCOPE_FEATURE:
             raise Problem(INVALID, "a dry run needs the type", violations=[("type", "expected a type, found none")])
-        world = self._tasks.world(Past())
-        pack_tokens = pack_budget(world.models, world.ruled_out)
-        # A feature's plan is the same whatever its type.
-        planned = plan(
-            request.type or TASK_TYPE_API,
-            request.scope,
-            world.models,
-            world.ruled_out,
-            needs=Needs(pack_tokens=pack_tokens),
+        fact = submitted_fact(request, by=who.subject, repository=repository, base_branch=base_branch, body=None)
+        task = happened(NEW, fact, datetime.now(UTC))
+        texts = [(u.name, kind_of(u).media_type, len(u.content)) for u in request.attachments]
+        attached = tuple(Attached(name, media_type, Blob("", size)) for name, media_type, size in texts)
+        world = await self._tasks.world("", Known(task))
+        task = replace(
+            task,
+            # A feature's plan is the same whatever its type.
+            type=request.type or TASK_TYPE_API,
+            scope=request.scope,
+            base_commit="0" * 40,
+            pack_tokens=pack_budget(world.models, world.ruled_out),
+            body_bytes=len(request.body.encode()),
+            attached=attached,
         )
-        answer = SubmitResponse(plan=planned.phases, notes=planned.notes)
-        bounds = [_bound(world, phase.model, pack_tokens, phase.max_output_tokens) for phase in planned.phases]
-        if all(bound is not None for bound in bounds):
-            answer.max_cost_pico_usd = sum(bound or 0 for bound in bounds)
-        return answer
+        return foreseen(task, world, self._tasks.book)
 
     async def project(self, name: str) -> ProjectCreated | None:
         id = f"project-{name}"
@@ -126,8 +150,8 @@ class Submissions:
 
     async def _same(self, task_id: str, fact: TaskSubmitted) -> Accepted:
         """The task that has this key already, if it is the same one."""
-        known = await self._tasks.fresh(task_id)
-        first = known.past.lane(self._rt.lane)[0]
+        past = await self._rt.log.read(task_id, at_least=await self._rt.log.last_own(task_id))
+        first = past.lane(self._rt.lane)[0]
         there = next(found for found in first.facts if isinstance(found, TaskSubmitted))
         if differing := differences(there, fact):
             raise Problem(
@@ -137,9 +161,3 @@ class Submissions:
                 reason="KEY_TAKEN",
             )
         return Accepted(task_id, True, first.sequence)
-
-
-def _bound(world: World, name: str, pack_tokens: int, max_output: int) -> int | None:
-    model: Model | None = world.models.get(name)
-    price = world.prices.at(model.provider, model.provider_model, world.now) if model else None
-    return upper_bound(price.tiers, pack_tokens + PROMPT_OVERHEAD_TOKENS, max_output) if price else None

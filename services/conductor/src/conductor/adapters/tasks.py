@@ -15,9 +15,7 @@ from weakref import WeakValueDictionary
 import structlog
 from eventlog import Conflict, EventLog, Recorded, Tip
 from factory.event.v1 import AnyFact, Event
-from factory.model.v1 import ModelProbed
 from factory.phase.v1 import PhaseRequested
-from factory.task.v1 import TASK_TYPE_UNSPECIFIED
 from policy.health import probe
 from policy.preferences import BALANCED
 
@@ -64,6 +62,10 @@ class Tasks:
         if (known := self._kept.get(recorded.event.id)) is not None:
             known.learn(recorded)
 
+    async def reach(self, sequence: int) -> None:
+        """Waits until this conductor has read the log so far."""
+        await self._progress.reach(sequence)
+
     def open_tasks_max(self, project: str) -> int:
         """How many tasks of a project may be open at once."""
         return self.book.preferences.get(project, BALANCED).max_open_tasks or self.rules.open_tasks_max
@@ -88,20 +90,22 @@ class Tasks:
         at_least = await self._log.last_own(task_id)
         return await self._decide(task_id, lambda known, _: judge(known), at_least, None)
 
-    async def world(self, task_id: str, known: Known) -> World:
+    async def world(self, task_id: str, known: Known, *, entering: int = 0) -> World:
         """What deciding about a task needs, as far as this conductor has read."""
         now = datetime.now(UTC)
         project, month = known.task.project, month_of(now)
         if project:
             await self._budgets.standings(project, month)
-            # A decision names the position that it was made at: what we ourselves have just said of money is part of it.
-            await self._progress.reach(self._budgets.read_to(lane_id(project, month)))
+            # A decision names the position that it was made at: what we have just said of money is part of it.
+            await self._progress.reach(self._budgets.position(project, month))
         standings = (self._budgets.known_standings(project, month) if project else None) or ()
         lane, reserved = lane_id(project, month) if standings else "", {}
         if standings and known.task.queue:
             request_id = request_id_of(known.task)
             reserved = {request_id: self._budgets.held(lane, f"{task_id}.{request_id}")}
-        return self.book.world(task_id, known, self.rules, now, lane=lane, budgets=standings, reserved=reserved)
+        return self.book.world(
+            task_id, known, self.rules, now, lane=lane, budgets=standings, reserved=reserved, entering=entering
+        )
 
     async def settle(self, task_id: str, known: Known, request_ids: set[str]) -> None:
         """Books what requests have cost that drew on a budget and have their result; said again, it changes nothing."""
@@ -188,17 +192,19 @@ class Tasks:
 
     async def _claimed(self, task_id: str, fact: PhaseRequested, world: World) -> bool:
         """Says that this request is the probe of its model; at most one conductor can say so."""
-        for type in world.wellness(fact.model).probed_types or (TASK_TYPE_UNSPECIFIED,):
-            claim: ModelProbed = probe(fact.model, type, task_id, fact.request_id, world.now)
-            id = f"model-{fact.model}"
-            try:
-                tip = self.book.tips.get(id, Tip())
-                stored = await self._log.append(id, [claim], after=tip, read_to=world.read_to, at=world.now)
-            except Conflict:
-                await self._progress.reach(await self._log.last_own(id))
-                return False
-            await self._progress.reach(stored.sequence)
-        return True
+        type, id = world.wellness(fact.model).claims, f"model-{fact.model}"
+        if type is None:
+            return True
+        claim = probe(fact.model, type, task_id, fact.request_id, world.now)
+        tip = self.book.tips.get(id, Tip())
+        try:
+            stored = await self._log.append(id, [claim], after=tip, read_to=world.read_to, at=world.now)
+        except Conflict:
+            await self._progress.reach(await self._log.last_own(id))
+            return False
+        # What was decided before the claim was decided without it: decided again, it says the same with it.
+        await self._progress.reach(stored.sequence)
+        return False
 
     async def _read(self, task_id: str, at_least: int) -> Known:
         """Folds a task from the log. What the watcher passes meanwhile must be part of it: nobody brings it again."""
