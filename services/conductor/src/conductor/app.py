@@ -19,10 +19,11 @@ from policy.models import configured_in, models_from
 from runtime import Runtime, Service
 
 from conductor.adapters.budgets import Budgets
-from conductor.adapters.catalog import publish_catalog
+from conductor.adapters.configuration import publish_configuration
 from conductor.adapters.intake import Intake
 from conductor.adapters.prices import publish_prices
 from conductor.adapters.progress import Progress
+from conductor.adapters.spending import spent_so_far
 from conductor.adapters.submissions import Submissions
 from conductor.adapters.tasks import Tasks
 from conductor.adapters.watcher import Watcher
@@ -30,7 +31,7 @@ from conductor.book import Book
 from conductor.budget_room import LANE_PREFIX
 from conductor.known import Known
 from conductor.rpc import add_rpcs
-from conductor.settings import rules_from
+from conductor.rules import rules_from
 from conductor.submission import TASK_ID
 
 log = structlog.get_logger()
@@ -54,11 +55,16 @@ def service(env: Mapping[str, str]) -> Service:
 
     async def setup(rt: Runtime) -> None:
         book, progress = Book(), Progress()
-        budgets = Budgets(rt.log, rt.nc, lambda task_id, request_id: tasks.looked_up(task_id, request_id))
+        budgets = Budgets(
+            rt.log,
+            rt.nc,
+            lambda task_id, request_id: tasks.looked_up(task_id, request_id),
+            lambda project, month: spent_so_far(rt.log, book.prices, project, month),
+        )
         tasks = Tasks(rt.log, book, rules, budgets, progress)
         watcher = Watcher(rt.log, book, tasks, budgets, progress)
         await publish_prices(rt.log, models.values())
-        await publish_catalog(rt.log, rules)
+        await publish_configuration(rt.log, rules)
         history_to = await rt.log.last_sequence()
         rt.spawn(watcher.run(history_to), "watcher")
         # Nothing is decided before everything that is known has been read.
@@ -180,6 +186,7 @@ class Hearing:
         Each task is decided about besides: an older release may have left one alone for a fact that it did not know.
         What is offered already stays as it is, and what was done meanwhile is acknowledged without being done.
         """
+        await self._budgets.watch_again()
         going_on = sorted(self._tasks.book.roster.entries)
         left = going_on
         for attempt in range(OFFERS_ATTEMPTS_MAX):

@@ -7,7 +7,7 @@ knows the same, and a decision can be made again from the log alone.
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from statistics import median_low
 
 from eventlog import Recorded, Tip
@@ -25,25 +25,14 @@ from conductor.budget_room import Standing
 from conductor.choice import request_id_of
 from conductor.known import CONDUCTOR, Known
 from conductor.next_step import spent
-from conductor.roster import OPEN_TASKS_DEFAULT, Roster
-from conductor.state import Kind, Task
-from conductor.world import PATIENCE, Wellness, World
+from conductor.roster import Roster
+from conductor.rules import Rules
+from conductor.state import Task
+from conductor.world import Wellness, World
 
 # What a phase by a model usually takes is told from its last calls, where there are at least so many.
 TYPICAL_CALLS_MIN = 5
 TYPICAL_CALLS_MAX = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a conductor is configured with."""
-
-    models: Mapping[str, Model]
-    # why a model cannot serve at all; "" where it can
-    ruled_out: Mapping[str, str]
-    models_digest: str = ""
-    open_tasks_max: int = OPEN_TASKS_DEFAULT
-    patience: Mapping[Kind, timedelta] = field(default_factory=lambda: PATIENCE)
 
 
 @dataclass(slots=True)
@@ -123,7 +112,7 @@ class Book:
             open_tasks_max=most,
             patience=rules.patience,
             read_to=self.read_to,
-            models_digest=rules.models_digest,
+            models_digest=rules.digest,
         )
 
     def typical_pico_usd(self, model: Model, phase: PhaseKind, now: datetime) -> int | None:

@@ -3,15 +3,22 @@
 Pure: what the decision about a task needs of budgets, apart from how a month's lane comes to be.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from factory.project.v1 import SetBudgetRequest
 
 # A request may make so many calls: the answer, and two complaints about it.
 CALLS_MAX = 3
 # Instead of a model: the project as a whole.
 WHOLE = ""
 LANE_PREFIX = "budget-"
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_LANE = re.compile(r"budget-(.+)-([0-9]{6})")
+REASON_CHARACTERS_MAX = 500
+PICO_USD_MAX = 10**18  # a million dollars, far below what an int64 holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,29 @@ class Room:
     over_soft: Standing | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Awaiting:
+    """The request was made, and has not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The request has ended, with this cost; known up to stream sequence `read_to`."""
+
+    cost: int
+    # the part of `cost` that is an upper bound
+    uncertain: int = 0
+    read_to: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NeverMade:
+    """The request is not in the log."""
+
+
+Outcome = Awaiting | Ended | NeverMade
+
+
 def room(standings: Sequence[Standing], model: str, worst_case: int | None, calls_max: int = CALLS_MAX) -> Room:
     """How many calls of a model fit, each at its worst case; None for a model that has no price.
 
@@ -80,6 +110,23 @@ def calls_within(left: int | None, worst_case: int | None, calls_max: int) -> in
     return min(calls_max, max(left, 0) // worst_case)
 
 
+def violations_of(request: SetBudgetRequest) -> list[tuple[str, str]]:
+    """Everything that is wrong with limits that somebody wants to set: (field, what was expected and found)."""
+    found = []
+    for name in ("hard_pico_usd", "soft_pico_usd"):
+        amount = getattr(request, name)
+        if not 0 <= amount <= PICO_USD_MAX:
+            found.append((name, f"0 to {PICO_USD_MAX} pico-dollars, found {amount}"))
+    both = request.HasField("hard_pico_usd") and request.HasField("soft_pico_usd")
+    if both and request.soft_pico_usd > request.hard_pico_usd:
+        found.append(
+            ("soft_pico_usd", f"at most the hard limit, {request.hard_pico_usd}, found {request.soft_pico_usd}")
+        )
+    if len(request.reason) > REASON_CHARACTERS_MAX:
+        found.append(("reason", f"at most {REASON_CHARACTERS_MAX} characters, found {len(request.reason)}"))
+    return found
+
+
 def month_of(moment: datetime) -> str:
     """The UTC month of a moment, as lanes name it: "202611"."""
     return f"{moment.astimezone(UTC):%Y%m}"
@@ -92,10 +139,9 @@ def dashed(month: str) -> str:
 
 def undashed(month: str) -> str:
     """A month as lanes name it; ValueError for what is none."""
-    year, dash, number = month.partition("-")
-    if not (dash and len(month) == 7 and year.isdecimal() and number.isdecimal() and 1 <= int(number) <= 12):
+    if not _MONTH.fullmatch(month):
         raise ValueError(f"{month[:20]!r} is no month; expected one like '2026-11'")
-    return year + number
+    return month.replace("-", "")
 
 
 def lane_id(project: str, month: str) -> str:
@@ -105,10 +151,9 @@ def lane_id(project: str, month: str) -> str:
 
 def project_and_month(lane: str) -> tuple[str, str]:
     """What a lane's id names; ValueError for the id of something else."""
-    project, dash, month = lane.removeprefix(LANE_PREFIX).rpartition("-")
-    if not lane.startswith(LANE_PREFIX) or not dash or not (len(month) == 6 and month.isdecimal()):
+    if not (found := _LANE.fullmatch(lane)):
         raise ValueError(f"{lane[:100]!r} is no lane of a budget; expected one like 'budget-shop-202611'")
-    return project, month
+    return found[1], found[2]
 
 
 def budget_id(project: str, month: str, model: str = WHOLE) -> str:

@@ -23,7 +23,7 @@ from factory.task.v1 import (
 from policy.ranking import rank, same_family
 from policy.routes import phase_word, steps_for
 
-from conductor.book import Rules
+from conductor.rules import Rules
 from conductor.state import Kind, Task
 from conductor.wording import standing
 

@@ -72,6 +72,9 @@ class Known:
         calls = (call for call in self.calls.values() if call.fact.request_id == request_id)
         return sum((reckon(call, prices).tally for call in calls), NOTHING)
 
+    def cost_of_call(self, call_id: str, prices: PriceBook) -> Tally:
+        return reckon(self.calls[call_id], prices).tally
+
     def _note(self, recorded: Recorded, position: int, fact: AnyFact | None) -> None:
         event = recorded.event
         match fact:

@@ -19,14 +19,15 @@ from factory.phase.v1 import PhaseRequested
 from policy.health import probe
 from policy.preferences import BALANCED
 
-from conductor.adapters.budgets import Awaiting, Budgets, Ended, NeverMade
+from conductor.adapters.budgets import Budgets
 from conductor.adapters.progress import Progress
-from conductor.book import Book, Rules
+from conductor.book import Book
 from conductor.budget import Reserved
-from conductor.budget_room import lane_id, month_of
+from conductor.budget_room import Awaiting, Ended, NeverMade, lane_id, month_of
 from conductor.choice import request_id_of
 from conductor.known import Known
 from conductor.next_step import decide
+from conductor.rules import Rules
 from conductor.world import World
 
 log = structlog.get_logger()

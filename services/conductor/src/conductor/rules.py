@@ -1,0 +1,115 @@
+"""What a conductor is configured with, and the same as a fact: who decides again needs to know by what was decided.
+
+Pure. Addresses and keys of models are the executors' business, and no part of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from factory.model.v1 import ConfiguredModel, ModelsConfigured
+from google.protobuf.json_format import MessageToDict
+from policy.models import Model
+from policy.receipts import inputs_digest
+
+from conductor.roster import OPEN_TASKS_DEFAULT
+from conductor.state import Kind
+from conductor.world import PATIENCE
+
+LANE_ID = "models"
+OPEN_TASKS, OPEN_TASKS_MAX = "FACTORY_OPEN_TASKS_MAX", 100_000
+# For requests of every kind alike; by default each kind has its own.
+DEADLINE_S, DEADLINE_S_MAX = "FACTORY_REQUEST_DEADLINE_S", 7 * 86_400.0
+
+
+class SettingsWrong(ValueError):
+    """A setting cannot be used; the message names the variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a conductor is configured with."""
+
+    models: Mapping[str, Model]
+    # why a model cannot serve at all; "" where it can
+    ruled_out: Mapping[str, str]
+    open_tasks_max: int = OPEN_TASKS_DEFAULT
+    patience: Mapping[Kind, timedelta] = field(default_factory=lambda: PATIENCE)
+    # names all of this in receipts
+    digest: str = ""
+
+
+def rules_from(env: Mapping[str, str], models: Mapping[str, Model], ruled_out: Mapping[str, str]) -> Rules:
+    """What a conductor is configured with; SettingsWrong names what cannot be used."""
+    patience = PATIENCE
+    if env.get(DEADLINE_S):
+        patience = dict.fromkeys(Kind, timedelta(seconds=_number(env, DEADLINE_S, 0.0, 1.0, DEADLINE_S_MAX)))
+    open_tasks_max = int(_number(env, OPEN_TASKS, OPEN_TASKS_DEFAULT, 1, OPEN_TASKS_MAX))
+    rules = Rules(models, ruled_out, open_tasks_max, patience)
+    return replace(rules, digest=configured(rules).digest)
+
+
+def configured(rules: Rules) -> ModelsConfigured:
+    """The fact that puts a configuration on record."""
+    fact = ModelsConfigured(
+        models=[
+            ConfiguredModel(
+                model=model.name,
+                display_name=model.display_name,
+                family=model.family,
+                provider=model.provider,
+                provider_model=model.provider_model,
+                context_window_tokens=model.context_window_tokens,
+                max_output_tokens=model.max_output_tokens,
+                image_input=model.image_input,
+                structured_output=model.structured_output,
+                pretend=model.pretend,
+                ruled_out=rules.ruled_out.get(name, ""),
+            )
+            for name, model in sorted(rules.models.items())
+        ],
+        open_tasks_max=rules.open_tasks_max,
+        patience_s={kind.value: allowed.total_seconds() for kind, allowed in rules.patience.items()},
+    )
+    fact.digest = inputs_digest(MessageToDict(fact))
+    return fact
+
+
+def rules_in(fact: ModelsConfigured) -> Rules:
+    """The configuration that a fact has put on record, as far as deciding goes."""
+    models = {
+        one.model: Model(
+            name=one.model,
+            display_name=one.display_name,
+            family=one.family,
+            provider=one.provider,
+            provider_model=one.provider_model,
+            wire="openai-chat",
+            base_url="",
+            key_env="",
+            context_window_tokens=one.context_window_tokens,
+            max_output_tokens=one.max_output_tokens,
+            image_input=one.image_input,
+            structured_output=one.structured_output,
+            pretend=one.pretend,
+        )
+        for one in fact.models
+    }
+    return Rules(
+        models=models,
+        ruled_out={one.model: one.ruled_out for one in fact.models},
+        open_tasks_max=fact.open_tasks_max,
+        patience={Kind(kind): timedelta(seconds=seconds) for kind, seconds in fact.patience_s.items()},
+        digest=fact.digest,
+    )
+
+
+def _number(env: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
+    text = env.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise SettingsWrong(f"{name} is {text!r}; expected a number from {least:g} to {most:g}")
+    return value
