@@ -3,6 +3,7 @@
 The only package besides `runtime` that talks to NATS. It stores and returns facts; it never decides what they mean.
 """
 
+from eventlog.connection import Client as Client
 from eventlog.connection import connect as connect
 from eventlog.facts import fact_name as fact_name
 from eventlog.facts import facts_of as facts_of

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import nats
 import structlog
-from nats.aio.client import Client
+from nats.aio.client import Client as Client
 
 log = structlog.get_logger()
 
