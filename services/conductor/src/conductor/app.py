@@ -137,7 +137,7 @@ class Hearing:
         if (waiting := decided.known.waited_for()) is not None:
             asked, request = waiting
             if request.request_id == name:
-                await publish_work(self._rt.nc, asked, request)
+                await self._offered(asked, request)
         await self._arm(decided.known)
 
     async def _offer(self, known: Known, recorded: Recorded) -> None:
@@ -154,7 +154,16 @@ class Hearing:
         if not_before := _not_before(request):
             await self._set_timer(asked.event.id, request.request_id, not_before)
         else:
-            await publish_work(self._rt.nc, asked, request)
+            await self._offered(asked, request)
+
+    async def _offered(self, asked: Recorded, request: Request) -> None:
+        """Offers a request for work; one that draws on a budget only while its money is kept for it."""
+        if isinstance(request, PhaseRequested) and request.budget:
+            known = await self._tasks.known(asked.event.id, at_least=asked.sequence)
+            if not await self._tasks.confirmed(asked.event.id, known, request):
+                await self._tasks.withdraw(asked.event.id, request.request_id)
+                return
+        await publish_work(self._rt.nc, asked, request)
 
     async def _arm(self, known: Known) -> None:
         """Has the task looked at when its next deadline has passed: one timer, set again when it fires."""
@@ -176,9 +185,9 @@ class Hearing:
 
     async def _settle(self, known: Known, recorded: Recorded) -> None:
         """What a request has cost is booked when its result is known, and again when a late end says more."""
-        if known.draws:
-            told = (f for f in recorded.facts if isinstance(f, PhaseCompleted | PhaseFailed | ModelCalled))
-            await self._tasks.settle(recorded.event.id, known, {fact.request_id for fact in told})
+        told = {f.request_id for f in recorded.facts if isinstance(f, PhaseCompleted | PhaseFailed | ModelCalled)}
+        if told:
+            await self._tasks.settle(recorded.event.id, known, told)
 
     async def offer_again(self) -> None:
         """Once, at the start: whatever the queue or the timers have lost is made again from the log.
@@ -203,7 +212,7 @@ class Hearing:
             decided = await self._tasks.advance(task_id, at_least=known.read_to, cause=None)
             if (waiting := decided.known.waited_for()) is not None:
                 await self._publish(*waiting)
-            await self._tasks.settle(task_id, decided.known, set(decided.known.draws))
+            await self._tasks.settle(task_id, decided.known, set(decided.known.requested))
             await self._arm(decided.known)
         except Exception as error:
             log.warning("work.not_offered_again", task=task_id, error=repr(error))

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from statistics import median_low
 
 from eventlog import Recorded, Tip
+from factory.budget.v1 import BudgetReleased, BudgetSet, BudgetSettled
 from factory.call.v1 import CALL_OUTCOME_OK, ModelCalled, Usage
 from factory.model.v1 import ModelsConfigured
 from factory.price.v1 import PricePublished
@@ -21,7 +22,7 @@ from policy.models import Model
 from policy.preferences import BALANCED, Preferences, saved
 from policy.prices import Price, PriceBook, cost_pico_usd
 
-from conductor.budget_room import Standing
+from conductor.budget_room import LANE_PREFIX, Standing, project_and_month
 from conductor.choice import request_id_of
 from conductor.known import CONDUCTOR, Known
 from conductor.next_step import spent
@@ -33,6 +34,8 @@ from conductor.world import Wellness, World
 # What a phase by a model usually takes is told from its last calls, where there are at least so many.
 TYPICAL_CALLS_MIN = 5
 TYPICAL_CALLS_MAX = 50
+# What may leave a budget with more room than before.
+MAKES_ROOM = (BudgetSet, BudgetSettled, BudgetReleased)
 
 
 @dataclass(slots=True)
@@ -50,6 +53,8 @@ class Book:
     tips: dict[str, Tip] = field(default_factory=dict)
     # projects in which tasks that wait may go on now; emptied by whoever sees to that
     freed: set[str] = field(default_factory=set)
+    # projects with a new standing budget that a month has to take over; emptied likewise
+    ordered: set[str] = field(default_factory=set)
     _usual: dict[tuple[str, PhaseKind], deque[Usage]] = field(default_factory=dict)
 
     def observe(self, recorded: Recorded) -> None:
@@ -62,6 +67,8 @@ class Book:
                 self.freed.add(freed)
             if event.id.startswith("model-"):
                 self.tips[event.id] = recorded.tip
+            elif event.id.startswith(LANE_PREFIX) and any(isinstance(fact, MAKES_ROOM) for fact in facts):
+                self.freed.add(project_and_month(event.id)[0])
         self.roster.seen(event.id, recorded.sequence)
         at = None
         for fact in facts:
@@ -74,6 +81,8 @@ class Book:
                     self.prices = PriceBook([*self.prices, Price(fact, at)])
                 case PreferencesSaved() | ProjectCreated() | ModelsConfigured():
                     self._settle(fact)
+                case BudgetSet() if not fact.month:
+                    self.ordered.add(fact.project)
                 case _:
                     continue
 

@@ -278,7 +278,7 @@ NO_ORDERS = Orders({})
 
 
 def standings_of(month: Month, orders: Orders) -> tuple[Standing, ...]:
-    """How the budgets of a month stand: before its lane has begun, by what was ordered for it; () where there are none."""
+    """How the budgets of a month stand: before its lane has begun by what was ordered for it; () without any."""
     if month.began:
         return month.standings()
     wanted = orders.of(month.month)

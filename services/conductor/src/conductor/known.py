@@ -45,7 +45,8 @@ class Known:
     # every request for a phase that has drawn on a budget, and those requests that have their result
     draws: dict[str, Draw] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
-    requested: set[str] = field(default_factory=set)
+    # every request for a phase: the sequence that it stands at, and the model
+    requested: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def learn(self, recorded: Recorded) -> None:
         """Takes one more event of this task in; one that was read before changes nothing."""
@@ -83,7 +84,7 @@ class Known:
                 at = event.occurred_at.ToDatetime(tzinfo=UTC)
                 self.calls[fact.call_id] = learn(call, fact, at, Place(event.version, position, event.producer))
             case PhaseRequested():
-                self.requested.add(fact.request_id)
+                self.requested[fact.request_id] = (recorded.sequence, fact.model)
                 if fact.budget:
                     self.draws[fact.request_id] = Draw(fact.budget, fact.model, fact.reserved_pico_usd)
             case PhaseCompleted() | PhaseFailed():

@@ -16,6 +16,7 @@ import structlog
 from eventlog import Conflict, EventLog, Recorded, Tip
 from factory.event.v1 import AnyFact, Event
 from factory.phase.v1 import PhaseRequested
+from factory.task.v1 import RequestExpired
 from policy.health import probe
 from policy.preferences import BALANCED
 
@@ -23,7 +24,7 @@ from conductor.adapters.budgets import Budgets
 from conductor.adapters.progress import Progress
 from conductor.book import Book
 from conductor.budget import Reserved
-from conductor.budget_room import Awaiting, Ended, NeverMade, lane_id, month_of
+from conductor.budget_room import Awaiting, Ended, NeverMade, lane_id, month_of, project_and_month
 from conductor.choice import request_id_of
 from conductor.known import Known
 from conductor.next_step import decide
@@ -110,10 +111,41 @@ class Tasks:
 
     async def settle(self, task_id: str, known: Known, request_ids: set[str]) -> None:
         """Books what requests have cost that drew on a budget and have their result; said again, it changes nothing."""
-        for request_id in sorted(request_ids & known.answered & known.draws.keys()):
-            draw = known.draws[request_id]
-            amount, uncertain = self._cost(known, request_id)
-            await self._budgets.settle(draw.lane, f"{task_id}.{request_id}", draw.model, amount, uncertain)
+        for request_id in sorted(request_ids & known.answered & known.requested.keys()):
+            sequence, model = known.requested[request_id]
+            draw = known.draws.get(request_id)
+            lane = draw.lane if draw else await self._drawn_on_later(known.task.project, sequence)
+            if lane:
+                amount, uncertain = self._cost(known, request_id)
+                reservation, read_to = f"{task_id}.{request_id}", known.read_to
+                await self._budgets.settle(lane, reservation, model, amount, uncertain, read_to=read_to)
+
+    async def confirmed(self, task_id: str, known: Known, request: PhaseRequested) -> bool:
+        """Whether what a request needs is still reserved; where it is not, whether it could be reserved again."""
+        sequence, model = known.requested[request.request_id]
+        if await self._budgets.confirm(request.budget, f"{task_id}.{request.request_id}", sequence):
+            return True
+        project, month = project_and_month(request.budget)
+        answer = await self._budgets.reserve(
+            project, month, task_id, request.request_id, model, request.worst_case_pico_usd, request.calls_max
+        )
+        return isinstance(answer, Reserved) and answer.calls_max == request.calls_max
+
+    async def withdraw(self, task_id: str, request_id: str) -> None:
+        """Makes a request void that nobody may answer any more."""
+
+        def judge(known: Known) -> list[AnyFact]:
+            waiting = known.task.open is not None and known.task.open.request_id == request_id
+            return [RequestExpired(request_id=request_id)] if waiting else []
+
+        await self.command(task_id, judge)
+
+    async def _drawn_on_later(self, project: str, sequence: int) -> str:
+        """The lane that pays for a request that was made without a reservation; "" for none, as for most."""
+        month = month_of(datetime.now(UTC))
+        if self._budgets.known_standings(project, month) == ():
+            return ""
+        return await self._budgets.draws_on(project, month, sequence)
 
     async def looked_up(self, task_id: str, request_id: str) -> Awaiting | Ended | NeverMade:
         """What became of a request whose lease has ended."""
@@ -126,13 +158,14 @@ class Tasks:
             return Awaiting()
         # Answered, or void: nobody may begin a call for it any more.
         amount, uncertain = self._cost(known, request_id)
-        return Ended(amount, uncertain)
+        return Ended(amount, uncertain, known.read_to)
 
     def _cost(self, known: Known, request_id: str) -> tuple[int, int]:
         tally = known.cost_of(request_id, self.book.prices)
         if tally.unknown_calls:
             # The provider named no usage, and nothing bounds it but what was reserved.
-            most = max(known.draws[request_id].amount_pico_usd, tally.cost_pico_usd + tally.uncertain_cost_pico_usd)
+            draw = known.draws.get(request_id)
+            most = max(draw.amount_pico_usd if draw else 0, tally.cost_pico_usd + tally.uncertain_cost_pico_usd)
             return most, most - tally.cost_pico_usd
         return tally.cost_pico_usd + tally.uncertain_cost_pico_usd, tally.uncertain_cost_pico_usd
 

@@ -58,6 +58,9 @@ class Watcher:
     def _react(self) -> None:
         for fact in self._book.health.due():
             self._beside(f"{fact.model} {fact.type}", lambda fact=fact: self._say(fact))
+        for project in [*self._book.ordered]:
+            if self._beside(f"{project} orders", lambda project=project: self._adopt(project)):
+                self._book.ordered.discard(project)
         for project in [*self._book.freed]:
             if self._beside(project, lambda project=project: self._wake(project)):
                 self._book.freed.discard(project)
@@ -88,6 +91,13 @@ class Watcher:
             await self._progress.reach(await self._events.last_own(id))
         except (LogUnavailable, NatsError, TimeoutError) as error:
             log.warning("model.not_judged", model=fact.model, error=repr(error))
+
+    async def _adopt(self, project: str) -> None:
+        """Takes a standing budget over into this month: so does every conductor, for the one that set it may die."""
+        try:
+            await self._budgets.adopt(project)
+        except (Conflict, Stale, LogUnavailable, NatsError, TimeoutError) as error:
+            log.warning("budget.not_adopted", project=project, error=repr(error))
 
     async def _wake(self, project: str) -> None:
         """Lets tasks of a project go on that waited for room or for money: as many as may, the oldest first."""
