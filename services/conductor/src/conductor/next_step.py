@@ -33,6 +33,7 @@ from factory.task.v1 import (
     TASK_TYPE_UNSPECIFIED,
     ClassificationRequested,
     Receipt,
+    RequestExpired,
     TaskCompleted,
     TaskFailed,
     TaskHeld,
@@ -88,7 +89,9 @@ def next_step(task: Task, world: World) -> list[AnyFact]:
     if task.deadline is not None and world.now >= task.deadline and not task.pull_request[0]:
         return [TaskFailed(reason=f"its deadline has passed ({task.deadline:%Y-%m-%d %H:%M:%S} UTC)")]
     if task.open is not None:
-        return []
+        until = task.open.deadline
+        overdue = until is not None and world.now >= until
+        return [RequestExpired(request_id=task.open.request_id, deadline=_stamp(until))] if overdue else []
     if task.held:
         return _freed(task, world)
     if task.trouble is not None:
