@@ -311,7 +311,7 @@ def test_a_budget_without_room_holds_the_task_and_room_lets_it_go_on_by_itself()
     [held] = decide(task, full)
     assert isinstance(held, TaskHeld) and (held.cause, held.budget) == (HOLD_CAUSE_BUDGET, "shop-202611")
     assert (
-        "gpt: may cost up to $0.00000033, and $0.00000005 of budget shop-202611 ($0.00000005) are left" in held.reason
+        "gpt: may cost up to $0.00000033, and $0.000000050 of budget shop-202611 ($0.000000050) are left" in held.reason
     )
 
     task = happened(task, held, NOW)
