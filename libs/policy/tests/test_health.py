@@ -1,6 +1,7 @@
 """When a model is given no more tasks: what opens its breaker, and what never does."""
 
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from factory.call.v1 import CALL_OUTCOME_LOST, ModelCalled
@@ -36,9 +37,11 @@ from factory.task.v1 import (
     TASK_TYPE_API,
     TASK_TYPE_UNSPECIFIED,
     RequestExpired,
+    TaskCancelled,
 )
-from health_log import NOON, HealthLog, down, failed, let_through, sloppy, status, the_trip
 from policy.health import POLICY_VERSION, State, Status
+
+from tests.health_log import NOON, HealthLog, down, failed, let_through, sloppy, status, the_trip
 
 ANY = TASK_TYPE_UNSPECIFIED
 
@@ -90,10 +93,20 @@ def test_only_what_is_said_in_the_log_opens_a_breaker_and_it_is_said_once(log: H
 
 
 def test_a_lone_failure_never_trips_whatever_it_is(log: HealthLog):
-    for reason in PhaseFailure.values():
+    for reason in cast(list[PhaseFailure], PhaseFailure.values()):
         alone = HealthLog()
         alone.fails("gpt", reason)
         assert alone.health.due() == []
+
+
+def test_what_is_due_stays_the_same_until_it_is_said(log: HealthLog):
+    for _ in range(5):
+        log.fails("gpt", PHASE_FAILURE_SERVER_ERROR)
+    trip = the_trip(log)
+    log.fails("gpt", PHASE_FAILURE_RATE_LIMITED, retry_after_s=600)
+    log.answers("gpt")
+
+    assert the_trip(log) == trip
 
 
 def test_a_model_that_fails_now_and_then_goes_on_serving(log: HealthLog):
@@ -197,6 +210,8 @@ def test_lost_calls_are_our_crashes_and_their_real_end_counts_once(log: HealthLo
     for _ in range(10):
         task, request = log.ask("gpt")
         log.call("gpt", task, request, outcome=CALL_OUTCOME_LOST)
+    task, request = log.ask("gpt")
+    log.call("gpt", task, request, outcome=CALL_OUTCOME_LOST)
     assert log.health.figures("gpt", log.now).calls == 0
 
     for _ in range(3):
@@ -259,6 +274,27 @@ def test_the_same_failure_told_again_counts_once(log: HealthLog):
         log.say(task, "conductor", RequestExpired(request_id=request))
 
     assert log.health.due() == []
+
+
+def test_facts_of_a_task_that_has_ended_count_no_more(log: HealthLog):
+    for _ in range(6):
+        task, request = log.ask("gpt")
+        log.say(task, "conductor", TaskCancelled())
+        log.ask("gpt", task=task)
+        log.say(task, "executor-gpt", failed(request, PHASE_FAILURE_SERVER_ERROR))
+
+    assert log.health.due() == []
+    assert log.health.figures("gpt", log.now).in_flight == 0
+
+
+def test_an_event_that_the_reader_is_given_again_changes_nothing(log: HealthLog):
+    down(log)
+    task, request = let_through(log)
+    probed = log.events[-2]
+    log.say(task, "executor-gpt", failed(request, PHASE_FAILURE_STOPPED))
+    log.health.observe(*probed)
+
+    assert not status(log).probe_pending
 
 
 def test_the_same_trip_in_a_second_message_changes_nothing(log: HealthLog):

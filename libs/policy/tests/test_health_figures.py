@@ -12,9 +12,11 @@ from factory.phase.v1 import (
 )
 from factory.price.v1 import PricePublished, PriceTier
 from factory.task.v1 import TASK_TYPE_API, RoutingOverridden, TaskCancelled
-from health_log import NOON, HealthLog, failed
-from policy.health import Figures
+from policy.health import MODELS_MAX, Figures
+from policy.health_memory import REQUESTS_PER_TASK_MAX, TASKS_MAX
 from policy.prices import PriceBook
+
+from tests.health_log import NOON, HealthLog, failed
 
 # One dollar for a million tokens of input, two for output.
 GPT = PricePublished(version="list 1", provider="openai", provider_model="gpt-5")
@@ -121,8 +123,33 @@ def test_who_wrote_a_part_that_was_approved_passes_with_the_whole():
     log = HealthLog()
     task = log.writes("deepseek", TASK_TYPE_API, review=VERDICT_APPROVE)
     log.writes("gpt", TASK_TYPE_API, gate=GATE_VERDICT_PASS, task=task, round_=2)
+    log.writes("gpt", TASK_TYPE_API, gate=GATE_VERDICT_PASS, task=task, round_=3)
 
     assert [log.health.figures(model, log.now).judged_changes for model in ("deepseek", "gpt")] == [1, 1]
+
+
+def test_what_is_remembered_is_bounded():
+    log = HealthLog()
+    for _ in range(TASKS_MAX + 50):
+        log.ask("gpt")
+
+    assert figures(log).in_flight == TASKS_MAX
+
+
+def test_a_task_that_asks_without_end_is_not_followed_without_end():
+    log = HealthLog()
+    for round_ in range(1, 200):
+        log.ask("gpt", task="one", round_=round_)
+
+    assert figures(log).in_flight == REQUESTS_PER_TASK_MAX
+
+
+def test_models_without_end_are_not_followed():
+    log = HealthLog()
+    for n in range(MODELS_MAX + 5):
+        log.ask(f"model-{n}")
+
+    assert [log.health.figures(f"model-{n}", log.now).in_flight for n in (0, 99, 100)] == [1, 1, 0]
 
 
 def test_the_figures_travel_as_the_service_tells_them():

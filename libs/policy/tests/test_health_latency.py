@@ -7,7 +7,8 @@ from factory.model.v1 import (
 from factory.task.v1 import (
     TASK_TYPE_UNSPECIFIED,
 )
-from health_log import HealthLog, status, the_trip
+
+from tests.health_log import HealthLog, status, the_trip
 
 ANY = TASK_TYPE_UNSPECIFIED
 

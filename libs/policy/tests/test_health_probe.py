@@ -10,6 +10,7 @@ from factory.model.v1 import (
     TRIP_CAUSE_OPERATOR,
     TRIP_CAUSE_PROBE_FAILED,
     ModelRecovered,
+    TripCause,
 )
 from factory.phase.v1 import (
     PHASE_FAILURE_CALLS_SPENT,
@@ -27,10 +28,11 @@ from factory.task.v1 import (
     RoutingOverridden,
     TaskCancelled,
 )
-from health_log import NOON, HealthLog, down, failed, let_through, sloppy, status, the_trip
 from policy.breaker import PAUSES, cool_down_us
 from policy.health import State, probe, recovered_by_hand, tripped_by_hand
 from policy.health_window import SECOND_US
+
+from tests.health_log import NOON, HealthLog, down, failed, let_through, sloppy, status, the_trip
 
 ANY = TASK_TYPE_UNSPECIFIED
 
@@ -110,7 +112,7 @@ def test_the_pause_grows_with_each_trip_in_a_row_up_to_a_cap(log: HealthLog):
 
 
 @pytest.mark.parametrize("cause", PAUSES)
-def test_no_pause_ever_passes_its_cap(cause: int):
+def test_no_pause_ever_passes_its_cap(cause: TripCause):
     pause = PAUSES[cause]
 
     assert cool_down_us(cause, 1) == pause.first_us
@@ -214,6 +216,7 @@ def test_retry_after_bounds_the_earliest_probe_from_below(log: HealthLog):
 
     assert status(log, now=log.now + timedelta(seconds=299)).state is State.OPEN
     assert status(log, now=log.now + timedelta(seconds=300)).state is State.HALF_OPEN
+    log.say(task, "executor-gpt", failed(request, PHASE_FAILURE_RATE_LIMITED, retry_after_s=900))
     open_until = log.health.breakers("gpt", log.now)[0].open_until
     assert open_until.ToDatetime(NOON.tzinfo) == log.now + timedelta(seconds=300)
 

@@ -1,6 +1,7 @@
 """What holds of model health whatever the log says: every reader agrees, and there is one probe at a time."""
 
 from dataclasses import dataclass, field
+from typing import cast
 
 from factory.event.v1 import AnyFact, Event
 from factory.gate.v1 import GATE_VERDICT_BLOCK, GATE_VERDICT_PASS, GateVerdict
@@ -14,28 +15,30 @@ from factory.phase.v1 import (
     Verdict,
 )
 from factory.task.v1 import TASK_TYPE_API, TASK_TYPE_UNSPECIFIED, RequestExpired, RoutingOverridden, TaskCancelled
-from health_log import HealthLog, failed
 from hypothesis import given
 from hypothesis import strategies as st
 from policy.health import Health, State, probe, recovered_by_hand, tripped_by_hand
+
+from tests.health_log import HealthLog, failed
 
 MODELS = ("gpt", "claude")
 TYPES = (TASK_TYPE_UNSPECIFIED, TASK_TYPE_API)
 Told = list[tuple[Event, list[AnyFact | None], int]]
 
+HAPPEN = (
+    *("answer", "fail", "fail", "fail", "write", "ask", "end", "say", "probe", "wait"),
+    *("expire", "override", "cancel", "pause by hand", "recover by hand"),
+)
 # One thing that happens: what, to which model, which reason or verdict, how long after.
 HAPPENINGS = st.lists(
     st.tuples(
-        st.sampled_from(
-            ("answer", "fail", "fail", "fail", "write", "ask", "end", "say", "probe", "expire", "override")
-            + ("cancel", "wait", "pause by hand", "recover by hand")
-        ),
+        st.sampled_from(HAPPEN),
         st.sampled_from(MODELS),
         st.integers(0, 40),
     ),
     max_size=80,
 )
-REASONS = PhaseFailure.values()
+REASONS = cast(list[PhaseFailure], PhaseFailure.values())
 
 
 def written(happenings: list[tuple[str, str, int]]) -> HealthLog:

@@ -25,8 +25,9 @@ from factory.task.v1 import (
     TASK_TYPE_UI,
     TASK_TYPE_UNSPECIFIED,
 )
-from health_log import NOON, HealthLog, failed, let_through, sloppy, status, the_trip
-from policy.health import State, recovered_by_hand
+from policy.health import State, probe, recovered_by_hand
+
+from tests.health_log import NOON, HealthLog, failed, let_through, sloppy, status, the_trip
 
 ANY = TASK_TYPE_UNSPECIFIED
 
@@ -119,6 +120,17 @@ def test_a_probe_whose_change_is_rejected_has_failed(log: HealthLog):
 
     assert (trip.type, trip.cause, trip.trips) == (TASK_TYPE_API, TRIP_CAUSE_PROBE_FAILED, 2)
     assert trip.open_until.ToDatetime(NOON.tzinfo) == log.now + timedelta(minutes=30)
+
+
+def test_what_is_said_of_an_earlier_change_of_the_same_task_is_no_verdict_on_the_probe(log: HealthLog):
+    task = log.authored("gpt", TASK_TYPE_API)
+    sloppy(log)
+    log.wait(901)
+    log.say_of_model(probe("gpt", TASK_TYPE_API, task, "implement-2-1", log.now))
+    log.judges("gpt", TASK_TYPE_API, task, review=VERDICT_REQUEST_CHANGES)
+
+    assert log.health.due() == []
+    assert status(log, TASK_TYPE_API).probe_pending
 
 
 def test_a_probe_of_quality_that_meets_a_provider_that_is_down_tells_nothing(log: HealthLog):
