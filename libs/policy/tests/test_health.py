@@ -289,12 +289,14 @@ def test_facts_of_a_task_that_has_ended_count_no_more(log: HealthLog):
 
 def test_an_event_that_the_reader_is_given_again_changes_nothing(log: HealthLog):
     down(log)
-    task, request = let_through(log)
-    probed = log.events[-2]
-    log.say(task, "executor-gpt", failed(request, PHASE_FAILURE_STOPPED))
-    log.health.observe(*probed)
+    tripped = log.events[-1]
+    log.wait(60)
+    log.answers("claude")
+    before = log.health.message("gpt", log.now)
 
-    assert not status(log).probe_pending
+    log.health.observe(*tripped)
+
+    assert log.health.message("gpt", log.now) == before
 
 
 def test_the_same_trip_in_a_second_message_changes_nothing(log: HealthLog):

@@ -13,7 +13,7 @@ from factory.phase.v1 import (
 from factory.price.v1 import PricePublished, PriceTier
 from factory.task.v1 import TASK_TYPE_API, RoutingOverridden, TaskCancelled
 from policy.health import MODELS_MAX, Figures
-from policy.health_memory import REQUESTS_PER_TASK_MAX, TASKS_MAX
+from policy.health_memory import REQUESTS_MAX, REQUESTS_PER_TASK_MAX, TASKS_MAX, Memory, Request
 from policy.prices import PriceBook
 
 from tests.health_log import NOON, HealthLog, failed
@@ -134,6 +134,16 @@ def test_what_is_remembered_is_bounded():
         log.ask("gpt")
 
     assert figures(log).in_flight == TASKS_MAX
+
+
+def test_a_factory_that_runs_for_years_forgets_no_task_that_goes_on():
+    memory = Memory()
+    memory.ask(Request("slow", "implement-1-1", "gpt", 1))
+    for n in range(REQUESTS_MAX + 1):
+        memory.ask(Request(f"quick-{n}", "implement-1-1", "gpt", n))
+        memory.end_task(f"quick-{n}")
+
+    assert memory.known("slow", "implement-1-1") is not None
 
 
 def test_a_task_that_asks_without_end_is_not_followed_without_end():

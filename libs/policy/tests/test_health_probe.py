@@ -166,6 +166,17 @@ def test_a_probe_without_an_answer_makes_way_for_the_next_and_its_late_answer_ch
     assert status(log).probe_task == second[0]
 
 
+def test_a_verdict_that_nobody_said_before_the_next_probe_is_void(log: HealthLog):
+    down(log)
+    task, request = let_through(log)
+    log.say(task, "executor-gpt", PhaseCompleted(request_id=request))
+    assert len(log.health.due()) == 1
+
+    let_through(log, after_s=20 * 60)
+
+    assert log.health.due() == []
+
+
 def test_a_probe_that_passed_its_deadline_has_failed(log: HealthLog):
     down(log)
     task, request = let_through(log)
