@@ -20,6 +20,7 @@ from factory.task.v1 import (
 Value = TypeVar("Value")
 
 TASKS_MAX = 10_000
+REQUESTS_MAX = 50_000
 REQUESTS_PER_TASK_MAX = 64
 AUTHORS_PER_TASK_MAX = 16
 # Tasks that have ended, of which a late or repeated fact may still come.
@@ -82,19 +83,17 @@ class Memory:
     def __init__(self) -> None:
         self.tasks: dict[str, TaskMemory] = {}
         self._ended: dict[str, None] = {}
+        self._requests = 0
 
     def ask(self, request: Request) -> tuple[bool, list[Request]]:
         """Remembers a request; whether it is a new one, and those open ones that had to be forgotten for it."""
-        task = self.tasks.get(request.task_id)
-        forgotten: list[Request] = []
-        if task is None:
-            if request.task_id in self._ended:
-                return False, []
-            if len(self.tasks) >= TASKS_MAX:
-                forgotten = list(still_open(self.tasks.pop(next(iter(self.tasks)))))
-            task = self.tasks[request.task_id] = TaskMemory()
+        if request.task_id in self._ended:
+            return False, []
+        forgotten = self._room_for(request.task_id)
+        task = self.tasks.setdefault(request.task_id, TaskMemory())
         if request.request_id in task.requests or len(task.requests) >= REQUESTS_PER_TASK_MAX:
             return False, forgotten
+        self._requests += 1
         task.requests[request.request_id] = request
         if request.is_authoring and (request.model in task.changes or len(task.changes) < AUTHORS_PER_TASK_MAX):
             task.changes.setdefault(request.model, Change(0)).asked = request.sequence
@@ -129,9 +128,22 @@ class Memory:
 
     def end_task(self, task_id: str) -> list[Request]:
         """Forgets a task that has ended; returns the requests that it leaves without an answer."""
-        task = self.tasks.pop(task_id, None)
         remember(self._ended, task_id, None, ENDED_TASKS_MAX)
-        left = list(still_open(task)) if task else []
+        return self._forget(task_id)
+
+    def _room_for(self, task_id: str) -> list[Request]:
+        """Forgets the oldest tasks where there are too many; returns the requests that they leave open."""
+        forgotten: list[Request] = []
+        while self._requests >= REQUESTS_MAX or (len(self.tasks) >= TASKS_MAX and task_id not in self.tasks):
+            forgotten += self._forget(next(iter(self.tasks)))
+        return forgotten
+
+    def _forget(self, task_id: str) -> list[Request]:
+        task = self.tasks.pop(task_id, None)
+        if task is None:
+            return []
+        self._requests -= len(task.requests)
+        left = list(still_open(task))
         for request in left:
             request.end = PHASE_FAILURE_STOPPED
         return left

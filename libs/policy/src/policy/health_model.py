@@ -188,19 +188,11 @@ class ModelHealth:
                 breaker.probe_ended()
 
     def tripped(self, fact: ModelTripped, at: int) -> None:
-        if fact.type == TASK_TYPE_UNSPECIFIED:
-            self.whole.tripped(fact, at)
-            self._calls.clear()
-            self._latency.clear()
-        else:
-            of_type = self.of_type(fact.type)
-            of_type.breaker.tripped(fact, at)
-            of_type.clear()
+        self._breaker(fact.type).tripped(fact, at)
 
     def probed(self, fact: ModelProbed, request: Request | None, when: When) -> None:
         """A request becomes the probe; one that has ended meanwhile is judged at once."""
-        whole = fact.type == TASK_TYPE_UNSPECIFIED
-        (self.whole if whole else self.of_type(fact.type).breaker).probed(fact)
+        self._breaker(fact.type).probed(fact)
         if request is not None and request.end != OPEN:
             self.judge_probes(request, when)
 
@@ -215,6 +207,9 @@ class ModelHealth:
             if everything or of_type.breaker.type == fact.type:
                 of_type.breaker.recovered(fact, when.at, when.sequence)
                 of_type.clear()
+
+    def _breaker(self, type: TaskType) -> Breaker:
+        return self.whole if type == TASK_TYPE_UNSPECIFIED else self.of_type(type).breaker
 
     def _observe_call(self, request: Request, reason: str, when: When) -> None:
         example = request.call_id or request.name
