@@ -86,7 +86,7 @@ def models_of(fact: ModelsConfigured) -> tuple[dict[str, Model], dict[str, str]]
 
 
 def routed(row: TaskRow, events: Iterable[Event], entries: Iterable[Entry]) -> Routed:
-    """A task that has a plan, from the events of its conductor and its context, and its calls in the order of their start."""
+    """A task that has a plan, from the events of conductor and context, and its calls in the order of their start."""
     pack_tokens, texts, images = 0, 0, []
     overrides: dict[PhaseKind, str] = {}
     for fact in _facts(events):
