@@ -25,6 +25,7 @@ from factory.audit.v1 import (
     AuditServiceStub,
     LedgerRequest,
     PendingReviewsRequest,
+    PreviewRoutingRequest,
     ProjectsRequest,
     TaskReportRequest,
     TasksRequest,
@@ -34,13 +35,17 @@ from factory.call.v1 import CALL_OUTCOME_OK, ModelCalled, ModelCallStarted, Usag
 from factory.classification.v1 import TaskClassified
 from factory.event.v1 import Event
 from factory.log.v1 import LogPosition
+from factory.model.v1 import ConfiguredModel, ModelsConfigured
 from factory.price.v1 import PricePublished, PriceTier
-from factory.project.v1 import ProjectCreated
+from factory.project.v1 import PREFERENCE_MODE_QUALITY, Preferences, ProjectCreated
 from factory.review.v1 import HumanReviewRequested
 from factory.task.v1 import (
     PHASE_KIND_DESIGN,
+    PHASE_KIND_REVIEW,
+    SCOPE_FOCUSED,
     TASK_STATE_AWAITING_REVIEW,
     TASK_TYPE_ARCHITECTURE,
+    TaskPlanned,
     TaskSubmitted,
 )
 from google.rpc import error_details_pb2, status_pb2
@@ -78,7 +83,8 @@ class Lanes:
         same = {"call_id": f"{task}.design-1-1-1", "request_id": "design-1-1", "phase": PHASE_KIND_DESIGN}
         same |= {"model": "claude", "provider": "anthropic", "provider_model": "claude-sonnet-4-5"}
         await conductor.report(task, [TaskSubmitted(title="Create user authentication endpoint", project="shop")])
-        await self.of("classifier").report(task, [TaskClassified(type=TASK_TYPE_ARCHITECTURE)])
+        await self.of("classifier").report(task, [TaskClassified(type=TASK_TYPE_ARCHITECTURE, scope=SCOPE_FOCUSED)])
+        await conductor.report(task, [TaskPlanned()])
         await claude.report(task, [ModelCallStarted(**same, max_output_tokens=1_000, input_tokens_estimate=3_000)])
         usage = Usage(input_tokens=2_000, output_tokens=400)
         await claude.report(task, [ModelCalled(**same, outcome=CALL_OUTCOME_OK, usage=usage)])
@@ -89,6 +95,10 @@ class Lanes:
         tier = PriceTier(input_pico_usd=3_000_000, output_pico_usd=15_000_000)
         price = PricePublished(version="list 1", provider="anthropic", provider_model="claude-sonnet-4-5", tiers=[tier])
         await self.of("conductor").report("prices", [price])
+        names = {"family": "anthropic", "provider": "anthropic", "provider_model": "claude-sonnet-4-5"}
+        limits: dict[str, Any] = {"context_window_tokens": 200_000, "max_output_tokens": 64_000}
+        models = ModelsConfigured(digest="d", models=[ConfiguredModel(model="claude", **names, **limits)])
+        await self.of("conductor").report("models", [models])
         project = ProjectCreated(project="shop", repository="https://example.org/shop.git")
         return (await self.of("conductor").report("project-shop", [project])).sequence
 
@@ -155,6 +165,30 @@ async def test_what_was_appended_can_be_asked_for_at_once_by_its_position(desk: 
         assert answer.position == last
 
 
+async def test_other_preferences_can_be_tried_on_what_was_done(desk: Desk):
+    await desk.events.prices_and_project()
+    last = at_least(await desk.events.one_task())
+    quality = Preferences(mode=PREFERENCE_MODE_QUALITY)
+    request = PreviewRoutingRequest(project="shop", preferences=quality, min_position=last)
+    answer = await ask(desk.audit.PreviewRouting, request)
+
+    ((design, review),) = [task.phases for task in answer.tasks]
+    assert (design.phase, design.preview_model, design.preview_cost_pico_usd) == (
+        PHASE_KIND_DESIGN,
+        "claude",
+        "12000000000",
+    )
+    assert (review.phase, review.preview_model, review.unknown_because) == (
+        PHASE_KIND_REVIEW,
+        "",
+        "no model could do it",
+    )
+    assert (answer.preview_cost_pico_usd, answer.unknown_phases, answer.position) == ("12000000000", 1, last)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await ask(desk.audit.PreviewRouting, request, token="few")
+    assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
 async def test_pages_follow_each_other_without_a_gap(desk: Desk):
     for task in ("a", "b", "c"):
         last = await desk.events.one_task(task)
@@ -182,7 +216,7 @@ async def test_a_position_that_is_not_reached_in_time_is_named_with_the_one_that
 
 
 async def test_an_answer_waits_for_what_is_still_to_come(desk: Desk):
-    waiting = asyncio.create_task(ask(desk.audit.Tasks, TasksRequest(min_position=at_least(5))))
+    waiting = asyncio.create_task(ask(desk.audit.Tasks, TasksRequest(min_position=at_least(6))))
     await asyncio.sleep(0.2)
     assert not waiting.done()
     await desk.events.one_task()
@@ -201,6 +235,7 @@ async def test_an_answer_waits_for_what_is_still_to_come(desk: Desk):
         ("TaskReport", TaskReportRequest(), "task_id"),
         ("Usage", UsageRequest(group_by=[0, USAGE_DIMENSION_DAY]), "group_by"),  # type: ignore[list-item]
         ("Usage", UsageRequest(until={"seconds": 5}), "until"),
+        ("PreviewRouting", PreviewRoutingRequest(project="shop", tasks=201), "tasks"),
         ("Projects", ProjectsRequest(min_position=LogPosition(stream="WORK", sequence=1)), "min_position.stream"),
     ],
 )

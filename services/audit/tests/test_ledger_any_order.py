@@ -15,6 +15,14 @@ from audit.answers import grouped
 from audit.rpc import task_report
 from eventlog import Recorded, to_fact
 from factory.audit.v1 import USAGE_DIMENSION_MODEL, USAGE_DIMENSION_PROJECT, USAGE_DIMENSION_TASK_TYPE
+from factory.budget.v1 import (
+    BudgetExtended,
+    BudgetReached,
+    BudgetReleased,
+    BudgetReserved,
+    BudgetSet,
+    BudgetSettled,
+)
 from factory.call.v1 import (
     CALL_OUTCOME_ABANDONED,
     CALL_OUTCOME_ERROR,
@@ -27,13 +35,37 @@ from factory.call.v1 import (
 )
 from factory.classification.v1 import TaskClassified
 from factory.event.v1 import AnyFact, Event
+from factory.model.v1 import ConfiguredModel, ModelProbed, ModelRecovered, ModelsConfigured, ModelTripped
+from factory.phase.v1 import (
+    PHASE_FAILURE_CALLS_SPENT,
+    PHASE_FAILURE_DEADLINE,
+    PHASE_FAILURE_STOPPED,
+    PhaseCompleted,
+    PhaseFailed,
+    PhaseRequested,
+    PhaseRerouted,
+    PhaseSkipped,
+)
 from factory.price.v1 import PricePublished, PriceTier
+from factory.project.v1 import PREFERENCE_MODE_QUALITY, Preferences, PreferencesSaved
 from factory.task.v1 import (
+    HOLD_CAUSE_BUDGET,
+    HOLD_CAUSE_CAPACITY,
     PHASE_KIND_IMPLEMENT,
+    PHASE_KIND_REVIEW,
+    RULED_OUT_BY_HEALTH,
     TASK_TYPE_API,
     TASK_TYPE_LOGIC,
     TASK_TYPE_UI,
+    Candidate,
+    Receipt,
+    RequestExpired,
+    RoutingOverridden,
+    TaskCancelled,
     TaskCompleted,
+    TaskHeld,
+    TaskPlanned,
+    TaskReleased,
     TaskSubmitted,
     TaskType,
 )
@@ -42,6 +74,7 @@ from hypothesis import strategies as st
 from policy.calls import Tally
 from policy.prices import prices_in
 from policy.report import report
+from policy.standing import standing_of
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TASKS = ("a", "b")
@@ -63,13 +96,88 @@ calls = st.tuples(st.sampled_from(TASKS), st.sampled_from(MODELS), st.booleans()
 prices = st.tuples(st.sampled_from(MODELS), st.integers(-60, 60), st.integers(0, 2**40))
 types = st.sampled_from((TASK_TYPE_API, TASK_TYPE_LOGIC, TASK_TYPE_UI))
 
+attempts = st.integers(1, 3)
+requests = attempts.map(lambda attempt: f"implement-1-{attempt}")
+implement = st.just(PHASE_KIND_IMPLEMENT)
+receipts = st.builds(
+    Receipt,
+    because=st.sampled_from(("", "the routing table names gpt")),
+    candidates=st.just([Candidate(model="gpt", score=1, ruled_out="open", by=RULED_OUT_BY_HEALTH)]),
+)
+asked = st.builds(
+    lambda attempt, model, receipt, probe: PhaseRequested(
+        request_id=f"implement-1-{attempt}",
+        phase=PHASE_KIND_IMPLEMENT,
+        round=1,
+        attempt=attempt,
+        model=model,
+        receipt=receipt,
+        probe=probe,
+    ),
+    attempts,
+    st.sampled_from(MODELS),
+    receipts,
+    st.booleans(),
+)
+# What steers a task: the conductor's word, and the executors'.
+decided = st.one_of(
+    asked,
+    st.builds(RoutingOverridden, phase=implement, model=st.sampled_from(("", *MODELS)), overridden_by=st.just("ada")),
+    st.builds(RoutingOverridden, phase=implement, model=st.sampled_from(MODELS), request_id=requests),
+    st.builds(RequestExpired, request_id=requests),
+    st.builds(TaskHeld, reason=st.just("full"), cause=st.sampled_from((HOLD_CAUSE_BUDGET, HOLD_CAUSE_CAPACITY))),
+    st.builds(TaskReleased, released_by=st.sampled_from(("", "ada"))),
+    st.builds(PhaseRerouted, request_id=requests, from_model=st.just("gpt"), to_model=st.just("claude")),
+    st.builds(PhaseSkipped, phase=st.just(PHASE_KIND_REVIEW), round=st.just(1), reason=st.just("nobody")),
+    st.builds(TaskPlanned),
+    st.builds(TaskCancelled, cancelled_by=st.just("ada")),
+)
+answered = st.one_of(
+    st.builds(PhaseCompleted, request_id=requests),
+    st.builds(
+        PhaseFailed,
+        request_id=requests,
+        reason=st.sampled_from((PHASE_FAILURE_STOPPED, PHASE_FAILURE_CALLS_SPENT, PHASE_FAILURE_DEADLINE)),
+    ),
+)
+steering = st.one_of(
+    st.tuples(st.sampled_from(TASKS), st.just("conductor"), decided),
+    st.tuples(st.sampled_from(TASKS), st.sampled_from(("executor-gpt", "executor-claude")), answered),
+)
+# Facts that are about no task.
+elsewhere = st.one_of(
+    st.tuples(
+        st.just("project-shop"),
+        st.one_of(
+            st.builds(PreferencesSaved, preferences=st.just(Preferences(mode=PREFERENCE_MODE_QUALITY))),
+            st.builds(BudgetSet, project=st.just("shop")),
+        ),
+    ),
+    st.tuples(
+        st.just("budget-shop-202611"),
+        st.one_of(
+            *map(st.builds, (BudgetSet, BudgetReserved, BudgetSettled, BudgetReleased, BudgetExtended, BudgetReached))
+        ),
+    ),
+    st.tuples(st.just("model-gpt"), st.one_of(*map(st.builds, (ModelTripped, ModelProbed, ModelRecovered)))),
+    st.tuples(
+        st.just("models"),
+        st.builds(
+            lambda model: ModelsConfigured(digest=model, models=[ConfiguredModel(model=model)]), st.sampled_from(MODELS)
+        ),
+    ),
+)
+steered_lanes = st.tuples(st.lists(steering, max_size=8), st.lists(elsewhere, max_size=5))
+Steered = tuple[list[tuple[str, str, AnyFact]], list[tuple[str, AnyFact]]]
+
 
 def lanes_of(
     told: Sequence[tuple[str, str, bool, list[ModelCalled]]],
     published: Sequence[tuple[str, int, int]],
     task_types: dict[str, TaskType],
+    steered: Steered,
 ) -> Lanes:
-    """The lanes of a small factory: two tasks, two models, prices."""
+    """The lanes of a small factory: two tasks, two models, prices, and what steers them."""
     lanes: Lanes = defaultdict(list)
 
     def say(name: str, producer: str, fact: AnyFact) -> None:
@@ -106,8 +214,12 @@ def lanes_of(
         fact = PricePublished(version=f"{pico}", provider="p", provider_model=model, tiers=[tier])
         fact.valid_from.FromDatetime(NOON + timedelta(seconds=since_s))
         say("prices", "conductor", fact)
-    for task in TASKS:
-        say(task, "conductor", TaskCompleted())
+    for task, producer, fact in steered[0]:
+        say(task, producer, fact)
+    for name, fact in steered[1]:
+        say(name, "conductor", fact)
+    # The other one goes on.
+    say(TASKS[0], "conductor", TaskCompleted())
     return lanes
 
 
@@ -205,13 +317,21 @@ def ledger() -> Iterator[Store]:
     st.lists(prices, max_size=4),
     types,
     types,
+    steered_lanes,
     st.randoms(use_true_random=False),
     st.integers(1, 9),
 )
 def test_the_ledger_equals_the_obvious_one_and_all_its_sums(
-    ledger: Store, told, published, type_a: TaskType, type_b: TaskType, order: random.Random, size: int
+    ledger: Store,
+    told,
+    published,
+    type_a: TaskType,
+    type_b: TaskType,
+    steered: Steered,
+    order: random.Random,
+    size: int,
 ):
-    lanes = lanes_of(told, published, {"a": type_a, "b": type_b})
+    lanes = lanes_of(told, published, {"a": type_a, "b": type_b}, steered)
     everything = [event for lane in lanes.values() for event in lane]
     stream = numbered(mixed(lanes, order))
     ledger.empty()
@@ -223,10 +343,14 @@ def test_the_ledger_equals_the_obvious_one_and_all_its_sums(
         entries = snapshot.entries()
         sums = list(snapshot.usage())
         tasks = {row.task_id: row for row in snapshot.tasks(limit=9)}
+        heard_of = {row["task_id"] for row in snapshot._db.execute("select task_id from task")}
+        models = snapshot.models()
         reports = {task: task_report(snapshot, task, {}) for task in TASKS}
     reader.close()
 
     assert {entry.call.call_id: entry.reckoning.tally for entry in entries} == expected
+    assert heard_of == set(TASKS)
+    assert models == next((fact for name, fact in reversed(steered[1]) if name == "models"), None)
     total = sum(expected.values(), Tally())
     for dimensions in permutations((USAGE_DIMENSION_MODEL, USAGE_DIMENSION_TASK_TYPE, USAGE_DIMENSION_PROJECT), 2):
         assert sum((tally for _, tally in grouped(sums, dimensions)), Tally()) == total
@@ -234,15 +358,26 @@ def test_the_ledger_equals_the_obvious_one_and_all_its_sums(
         mine = sum((tally for call_id, tally in expected.items() if call_id.startswith(f"{task}.")), Tally())
         assert tasks[task].tally == mine
         assert reports[task] == report([e for e in everything if e.id == task], prices_in(everything), {})
+        conductors = lanes[task, "conductor"]
+        assert tasks[task].standing == standing_of(conductors)
+        assert tasks[task].planned == any(f.HasField("task_planned") for event in conductors for f in event.facts)
         in_sums = [
             tally for bucket, tally in sums if (bucket.project, bucket.task_type) == (f"project of {task}", task_type)
         ]
         assert sum(in_sums, Tally()) == mine
 
 
-@given(st.lists(calls, max_size=6), st.lists(prices, max_size=4), st.randoms(use_true_random=False), st.integers(1, 9))
-def test_every_order_of_lanes_gives_the_same_rows(ledger: Store, told, published, order: random.Random, size: int):
-    lanes = lanes_of(told, published, {"a": TASK_TYPE_API, "b": TASK_TYPE_UI})
+@given(
+    st.lists(calls, max_size=6),
+    st.lists(prices, max_size=4),
+    steered_lanes,
+    st.randoms(use_true_random=False),
+    st.integers(1, 9),
+)
+def test_every_order_of_lanes_gives_the_same_rows(
+    ledger: Store, told, published, steered: Steered, order: random.Random, size: int
+):
+    lanes = lanes_of(told, published, {"a": TASK_TYPE_API, "b": TASK_TYPE_UI}, steered)
     digests = []
     for stream in (mixed(lanes, order), mixed(lanes, order)):
         ledger.empty()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from audit.adapters.queries import Reader, Snapshot
 from audit.adapters.store import ForeignCheckpoint, Store
+from audit.answers import task_answer
 from audit.app import learned_since
 from audit.projection import Gap
 from audit.rpc import task_report
@@ -20,12 +21,18 @@ from factory.price.v1 import PricePublished, PriceTier
 from factory.project.v1 import ProjectCreated
 from factory.review.v1 import HumanReviewRequested, TaskApproved
 from factory.task.v1 import (
+    HOLD_CAUSE_CAPACITY,
+    HOLD_CAUSE_UNSPECIFIED,
     TASK_STATE_AWAITING_REVIEW,
     TASK_STATE_CANCELLED,
+    TASK_STATE_CLASSIFYING,
+    TASK_STATE_HELD,
     TASK_STATE_PARKED,
     TASK_TYPE_API,
     TASK_TYPE_UNSPECIFIED,
     TaskCancelled,
+    TaskHeld,
+    TaskReleased,
     TaskSubmitted,
 )
 from policy.calls import Tally
@@ -208,6 +215,19 @@ def test_what_waits_for_an_architect_is_listed_longest_waiting_first(store: Stor
         ("b", "change of b", ("gate: unknown",)),
         ("a", "change of a", ("gate: unknown",)),
     ]
+
+
+def test_a_held_task_is_listed_with_what_it_waits_for_until_it_is_released(store: Store, log: Any):
+    log.say("a", "conductor", TaskSubmitted(title="a", project="shop"))
+    log.say("a", "conductor", TaskHeld(reason="full", cause=HOLD_CAUSE_CAPACITY))
+    store.apply(log.recorded())
+    (held,) = map(task_answer, look(store, lambda s: s.tasks(limit=9, state=TASK_STATE_HELD)))
+    log.say("a", "conductor", TaskReleased())
+    store.apply(log.recorded()[2:])
+    (released,) = map(task_answer, look(store, lambda s: s.tasks(limit=9)))
+
+    assert (held.state, held.hold_cause) == (TASK_STATE_HELD, HOLD_CAUSE_CAPACITY)
+    assert (released.state, released.hold_cause) == (TASK_STATE_CLASSIFYING, HOLD_CAUSE_UNSPECIFIED)
 
 
 def test_tasks_are_found_by_words_state_and_project(store: Store, log: Any):

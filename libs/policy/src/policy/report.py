@@ -17,7 +17,7 @@ from factory.call.v1 import (
     CALL_OUTCOME_OK,
 )
 from factory.event.v1 import Event
-from factory.phase.v1 import PhaseFailure, ReworkCause
+from factory.phase.v1 import ReworkCause
 from factory.task.v1 import (
     PHASE_KIND_CLASSIFY,
     PHASE_KIND_DESIGN,
@@ -34,15 +34,13 @@ from factory.task.v1 import (
 )
 
 from policy.calls import Call, Tally, calls_in, reckon
+from policy.causes import Key, attempt_notes, hold_notes, key_of, reason_of_choice, words
 from policy.models import DEFAULT_MODELS
 from policy.prices import PriceBook
 from policy.story import Story, story_of
 from policy.tree import REWORK_MARK, render_tree, tokens_text
 
 __all__ = ["phase_label", "render_tree", "report", "report_from"]
-
-# What a line is about: phase, round, model.
-Key = tuple[PhaseKind, int, str]
 
 LABELS = {
     PHASE_KIND_DESIGN: "Architecture design",
@@ -112,7 +110,7 @@ def _key_of(call: Call) -> Key:
 def _turn(call: Call, story: Story) -> float:
     """When its line's turn is: by the order of the conductor's requests, which no clock can confuse."""
     for turn, (asked, _) in enumerate(story.requests):
-        if (asked.phase, asked.round, asked.model) == _key_of(call):
+        if key_of(asked) == _key_of(call):
             return turn
     return sum(at <= call.began_at for _, at in story.requests) - 0.5
 
@@ -127,8 +125,8 @@ def _line(key: Key, calls: Sequence[Call], story: Story, prices: PriceBook, name
         round=round_,
         label=_label(phase, round_, story),
         amount=tally.amount(),
-        reason=_reason(key, story),
-        notes=[*_failure_notes(key, story), *_call_notes(calls), *_amount_notes(tally)],
+        reason=reason_of_choice(key, story),
+        notes=[*attempt_notes(key, story), *_call_notes(calls), *_amount_notes(tally)],
     )
     line.model_time.FromTimedelta(
         sum((call.ended.latency.ToTimedelta() for call in calls if call.ended is not None), timedelta())
@@ -145,33 +143,7 @@ def _label(phase: PhaseKind, round_: int, story: Story) -> str:
 
 
 def _cause(cause: ReworkCause) -> str:
-    return _words(ReworkCause.Name(cause), "REWORK_CAUSE_") if cause in ReworkCause.values() else "an unknown cause"
-
-
-def _reason(key: Key, story: Story) -> str:
-    """Why this model: rerouted to it, the first choice, or what ruled out the one before it."""
-    phase, round_, model = key
-    rounds = {asked.request_id: (asked.phase, asked.round) for asked, _ in story.requests}
-    for rerouted in story.reroutes:
-        if rerouted.to_model == model and rounds.get(rerouted.request_id) == (phase, round_):
-            return f"rerouted from {rerouted.from_model}: {_failure(rerouted.reason)}"
-    for planned in story.plan.phases if story.plan else ():
-        if planned.phase == phase and planned.model == model and planned.candidates:
-            before = [candidate for candidate in planned.candidates if candidate.model != model and candidate.ruled_out]
-            if planned.candidates[0].model == model:
-                return "first choice of the table"
-            return "; ".join(f"{candidate.model} ruled out: {candidate.ruled_out}" for candidate in before)
-    return ""
-
-
-def _failure_notes(key: Key, story: Story) -> list[str]:
-    """What failed of this line's requests, in the order in which they were asked."""
-    reasons = {failed.request_id: _failure(failed.reason) for failed in story.failures}
-    return [
-        f"attempt {asked.attempt} failed: {reasons[asked.request_id]}"
-        for asked, _ in story.requests
-        if (asked.phase, asked.round, asked.model) == key and asked.request_id in reasons
-    ]
+    return words(ReworkCause.Name(cause), "REWORK_CAUSE_") if cause in ReworkCause.values() else "an unknown cause"
 
 
 def _call_notes(calls: Sequence[Call]) -> list[str]:
@@ -203,24 +175,13 @@ def _amount_notes(tally: Tally) -> list[str]:
 
 
 def _notes(story: Story, lines: Sequence[ReportLine], names: Mapping[str, str]) -> list[str]:
-    """The plan's notes, those of every line with its name before them, and of requests that never came to a call."""
+    """What the plan, the lines (with their name before it), requests without a call, skips and holds have to tell."""
     notes = list(story.plan.notes) if story.plan else []
     notes += [f"{line.model_name}, {line.label}: {note}" for line in lines for note in line.notes]
     with_line = {(line.phase, line.round, line.model) for line in lines}
-    without: dict[Key, None] = {
-        (asked.phase, asked.round, asked.model): None
-        for asked, _ in story.requests
-        if (asked.phase, asked.round, asked.model) not in with_line
-    }
+    without: dict[Key, None] = {key_of(asked): None for asked, _ in story.requests if key_of(asked) not in with_line}
     for key in without:
         label = _label(key[0], key[1], story)
-        notes += [f"{names.get(key[2], key[2])}, {label}: {note}" for note in _failure_notes(key, story)]
-    return notes
-
-
-def _failure(reason: PhaseFailure) -> str:
-    return _words(PhaseFailure.Name(reason), "PHASE_FAILURE_") if reason in PhaseFailure.values() else "unknown reason"
-
-
-def _words(name: str, prefix: str) -> str:
-    return name.removeprefix(prefix).replace("_", " ").lower()
+        notes += [f"{names.get(key[2], key[2])}, {label}: {note}" for note in attempt_notes(key, story)]
+    notes += [f"{_label(skip.phase, skip.round, story)} left out: {skip.reason}" for skip in story.skips]
+    return notes + hold_notes(story)

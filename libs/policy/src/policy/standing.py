@@ -13,6 +13,7 @@ from factory.gate.v1 import GateRequested
 from factory.phase.v1 import PhaseRequested, PhaseRerouted, ReworkRequested
 from factory.review.v1 import ChangesRequested, HumanReviewRequested, TaskApproved, TaskRejected
 from factory.task.v1 import (
+    HOLD_CAUSE_UNSPECIFIED,
     TASK_STATE_AWAITING_REVIEW,
     TASK_STATE_CANCELLED,
     TASK_STATE_CLASSIFYING,
@@ -27,6 +28,7 @@ from factory.task.v1 import (
     TASK_STATE_RUNNING,
     TASK_STATE_UNSPECIFIED,
     ClassificationRequested,
+    HoldCause,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
@@ -40,15 +42,18 @@ from factory.task.v1 import (
 CONDUCTOR = "conductor"
 
 ENDED = frozenset((TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE_CANCELLED, TASK_STATE_REJECTED))
+# Asked of others; void while the task is held, because whoever asked had not seen that.
+REQUESTS = (ClassificationRequested, ContextRequested, PhaseRequested, GateRequested, DeliveryRequested)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a task stands, and where it goes on when it is released."""
+    """Where a task stands; while it is held, what for, and where it goes on when it is released."""
 
     state: TaskState = TASK_STATE_UNSPECIFIED
     before_hold: TaskState = TASK_STATE_UNSPECIFIED
     parked: bool = False
+    hold_cause: HoldCause = HOLD_CAUSE_UNSPECIFIED
 
     @property
     def shown(self) -> TaskState:
@@ -67,13 +72,16 @@ def evolve(standing: Standing, fact: AnyFact | None) -> Standing:
     if standing.ended:
         return standing
     match fact:
-        case TaskHeld() if standing.state != TASK_STATE_HELD:
-            return replace(standing, state=TASK_STATE_HELD, before_hold=standing.state)
+        case TaskHeld():
+            before = standing.before_hold if standing.state == TASK_STATE_HELD else standing.state
+            return replace(standing, state=TASK_STATE_HELD, before_hold=before, hold_cause=fact.cause)
         case TaskReleased() if standing.state == TASK_STATE_HELD:
-            return replace(standing, state=standing.before_hold)
+            return replace(standing, state=standing.before_hold, hold_cause=HOLD_CAUSE_UNSPECIFIED)
+        case _ if standing.state == TASK_STATE_HELD and isinstance(fact, REQUESTS):
+            return standing
         case _:
             state = _state_after(fact)
-            return standing if state is None else replace(standing, state=state)
+            return standing if state is None else replace(standing, state=state, hold_cause=HOLD_CAUSE_UNSPECIFIED)
 
 
 def standing_of(events: Iterable[Event]) -> Standing:

@@ -9,16 +9,27 @@ from datetime import UTC, datetime
 
 from factory.classification.v1 import TaskClassified
 from factory.event.v1 import AnyFact, Event
-from factory.phase.v1 import PhaseFailed, PhaseRequested, PhaseRerouted, ReworkRequested
+from factory.phase.v1 import (
+    PhaseCompleted,
+    PhaseFailed,
+    PhaseRequested,
+    PhaseRerouted,
+    PhaseSkipped,
+    ReworkRequested,
+)
 from factory.review.v1 import TaskRejected
 from factory.task.v1 import (
     SCOPE_UNSPECIFIED,
     TASK_TYPE_UNSPECIFIED,
+    RequestExpired,
+    RoutingOverridden,
     Scope,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
+    TaskHeld,
     TaskPlanned,
+    TaskReleased,
     TaskSubmitted,
     TaskType,
 )
@@ -26,6 +37,8 @@ from factory.task.v1 import (
 from policy.standing import CONDUCTOR, Standing, evolve
 
 BEGINNING = Standing()
+
+Ending = TaskCompleted | TaskFailed | TaskCancelled | TaskRejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +52,23 @@ class Story:
     standing: Standing = BEGINNING
     submitted_at: datetime | None = None
     ended_at: datetime | None = None
+    # How it ended; None while it goes on.
+    ending: Ending | None = None
     plan: TaskPlanned | None = None
     # In the order in which the conductor asked, with the time.
     requests: tuple[tuple[PhaseRequested, datetime], ...] = ()
     # The first failure that was told of each request.
     failures: tuple[PhaseFailed, ...] = ()
+    # Requests that were answered with a result.
+    completed: tuple[str, ...] = ()
+    # Requests that were not answered by their deadline.
+    expired: tuple[str, ...] = ()
+    overrides: tuple[RoutingOverridden, ...] = ()
     reroutes: tuple[PhaseRerouted, ...] = ()
     reworks: tuple[ReworkRequested, ...] = ()
+    skips: tuple[PhaseSkipped, ...] = ()
+    # Each hold, with what released it.
+    holds: tuple[tuple[TaskHeld, TaskReleased | None], ...] = ()
 
 
 def story_of(events: Iterable[Event]) -> Story:
@@ -76,11 +99,23 @@ def _with(story: Story, fact: AnyFact, task_id: str, at: datetime) -> Story:
             return replace(story, requests=(*story.requests, (fact, at)))
         case PhaseFailed() if all(known.request_id != fact.request_id for known in story.failures):
             return replace(story, failures=(*story.failures, fact))
+        case PhaseCompleted():
+            return replace(story, completed=(*story.completed, fact.request_id))
+        case RequestExpired():
+            return replace(story, expired=(*story.expired, fact.request_id))
+        case RoutingOverridden():
+            return replace(story, overrides=(*story.overrides, fact))
         case PhaseRerouted():
             return replace(story, reroutes=(*story.reroutes, fact))
         case ReworkRequested():
             return replace(story, reworks=(*story.reworks, fact))
-        case TaskCompleted() | TaskFailed() | TaskCancelled() | TaskRejected():
-            return replace(story, ended_at=story.ended_at or at)
+        case PhaseSkipped():
+            return replace(story, skips=(*story.skips, fact))
+        case TaskHeld():
+            return replace(story, holds=(*story.holds, (fact, None)))
+        case TaskReleased() if story.holds and story.holds[-1][1] is None:
+            return replace(story, holds=(*story.holds[:-1], (story.holds[-1][0], fact)))
+        case TaskCompleted() | TaskFailed() | TaskCancelled() | TaskRejected() if story.ending is None:
+            return replace(story, ended_at=at, ending=fact)
         case _:
             return story

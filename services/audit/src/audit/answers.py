@@ -72,6 +72,7 @@ def task_answer(row: TaskRow) -> TaskAnswer:
         state=row.standing.shown,
         amount=row.tally.amount(),
         pull_request_url=row.pull_request_url,
+        hold_cause=row.standing.hold_cause,
     )
     if row.submitted_at:
         answer.submitted_at.FromDatetime(row.submitted_at)

@@ -43,6 +43,8 @@ async def setup(rt: Runtime) -> None:
     loop = asyncio.get_running_loop()
     path = database(rt.settings.data)
     store = await loop.run_in_executor(writer, Store, path)
+    if store.migrated:
+        log.info("audit.migrated", files=store.migrated)
     if known := await loop.run_in_executor(writer, learned_since, store):
         log.info("audit.rebuilding", because="facts that were skipped are known to this release", arms=sorted(known))
         await loop.run_in_executor(writer, store.empty)

@@ -10,11 +10,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from eventlog import Recorded
+from factory.budget.v1 import (
+    BudgetExtended,
+    BudgetReached,
+    BudgetReleased,
+    BudgetReserved,
+    BudgetSet,
+    BudgetSettled,
+)
 from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.event.v1 import Event, Fact
+from factory.model.v1 import ModelProbed, ModelRecovered, ModelsConfigured, ModelTripped
 from factory.operations.v1 import DeadLettered
 from factory.price.v1 import PricePublished
-from factory.project.v1 import ProjectCreated
+from factory.project.v1 import PreferencesSaved, ProjectCreated
 from factory.task.v1 import TaskRefused, TaskSubmitted
 from google.protobuf.unknown_fields import UnknownFieldSet
 from policy.calls import Call, Place, Tally, learn
@@ -24,7 +33,23 @@ from audit.ledger import Bucket, Entry, entry
 from audit.task_row import NOTHING, TaskRow, evolve
 
 # Facts that are about no task: they make no row in the task list.
-NO_TASK = (ProjectCreated, PricePublished, TaskRefused, DeadLettered)
+NO_TASK = (
+    ProjectCreated,
+    PreferencesSaved,
+    PricePublished,
+    TaskRefused,
+    DeadLettered,
+    BudgetSet,
+    BudgetReserved,
+    BudgetSettled,
+    BudgetReleased,
+    BudgetExtended,
+    BudgetReached,
+    ModelsConfigured,
+    ModelTripped,
+    ModelProbed,
+    ModelRecovered,
+)
 CALL_ARMS = ("model_call_started", "model_called")
 
 
@@ -85,6 +110,8 @@ class Changes:
     projects: list[ProjectRow] = field(default_factory=list)
     sums: dict[Bucket, Tally] = field(default_factory=dict)
     prices: list[Price] = field(default_factory=list)
+    # Which models there are, by the version of their lane.
+    models: dict[int, ModelsConfigured] = field(default_factory=dict)
     # Events without their calls, for reports.
     stories: list[Event] = field(default_factory=list)
     # Facts of unknown kind, by the number of their arm.
@@ -170,6 +197,8 @@ def _read(recorded: Recorded, changes: Changes, draft: Draft) -> None:
                 changes.skipped[arm_number(event.facts[position])] += 1
             case PricePublished():
                 changes.prices.append(Price(fact, at))
+            case ModelsConfigured():
+                changes.models[event.version] = fact
             case ProjectCreated():
                 _create(draft.projects, fact)
             case TaskSubmitted():

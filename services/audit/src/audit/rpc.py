@@ -13,6 +13,8 @@ from factory.audit.v1 import (
     LedgerResponse,
     PendingReviewsRequest,
     PendingReviewsResponse,
+    PreviewRoutingRequest,
+    PreviewRoutingResponse,
     ProjectsRequest,
     ProjectsResponse,
     TaskReportRequest,
@@ -44,6 +46,7 @@ from audit.answers import (
     usage_row,
 )
 from audit.ledger import line
+from audit.preview_rpc import check_preview, preview_routing
 
 PAGE_ROWS = 50
 PAGE_ROWS_MAX = 500
@@ -162,6 +165,18 @@ class Audit(AuditServiceServicer):
                 next_page_token=page_token(entry_key(found[rows - 1])) if len(found) > rows else "",
                 position=_position(snapshot),
             )
+
+        return await self._answer(ask, request.min_position, context)
+
+    async def PreviewRouting(
+        self, request: PreviewRoutingRequest, context: grpc.aio.ServicerContext
+    ) -> PreviewRoutingResponse:
+        check_preview(request)
+
+        def ask(snapshot: Snapshot) -> PreviewRoutingResponse:
+            answer = preview_routing(snapshot, request)
+            answer.position.CopyFrom(_position(snapshot))
+            return answer
 
         return await self._answer(ask, request.min_position, context)
 

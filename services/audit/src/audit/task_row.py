@@ -15,6 +15,7 @@ from factory.task.v1 import (
     TASK_TYPE_UNSPECIFIED,
     Scope,
     TaskCompleted,
+    TaskPlanned,
     TaskSubmitted,
     TaskType,
 )
@@ -45,6 +46,7 @@ class TaskRow:
     waiting_since: datetime | None = None
     notes: tuple[str, ...] = ()
     tally: Tally = NOTHING
+    planned: bool = False
 
 
 def evolve(row: TaskRow, event: Event, facts: list[AnyFact | None]) -> TaskRow:
@@ -64,6 +66,8 @@ def _decided(row: TaskRow, fact: AnyFact | None, at: datetime) -> TaskRow:
     match fact:
         case TaskSubmitted():
             return replace(row, title=fact.title, project=fact.project, submitted_at=at)
+        case TaskPlanned():
+            return replace(row, planned=True)
         case HumanReviewRequested():
             return replace(row, change_digest=fact.change_digest, waiting_since=at, notes=tuple(fact.notes))
         case TaskCompleted() if fact.pull_request_url:

@@ -3,6 +3,7 @@
 Never writes. Every list reads a page of rows; sums of usage are one row per day and key, whatever the history.
 """
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from pathlib import Path
 from sqlite3 import Connection, Cursor
 
 from factory.event.v1 import Event
-from factory.task.v1 import TASK_STATE_AWAITING_REVIEW, TaskState
+from factory.model.v1 import ModelsConfigured
+from factory.task.v1 import TASK_STATE_AWAITING_REVIEW, PhaseKind, TaskState, TaskType
 from policy.calls import Tally
 from policy.prices import PriceBook
 
@@ -56,6 +58,12 @@ class Snapshot:
         where += [("(waiting_since, task_id) > (?, ?)", after)] if after else []
         return [task_from(row) for row in self._select("task", where, "waiting_since, task_id", limit)]
 
+    def planned(self, *, project: str, limit: int) -> list[TaskRow]:
+        """A project's tasks that have a plan, newest first."""
+        # Literals, so that the partial index serves.
+        where: Where = [("planned = 1", ()), ("submitted_at is not null", ()), ("project = ?", (project,))]
+        return [task_from(row) for row in self._select("task", where, "submitted_at desc, task_id desc", limit)]
+
     def entries(
         self, *, limit: int | None = None, after: tuple[int, str] | None = None, task_id: str = "", project: str = ""
     ) -> list[Entry]:
@@ -65,6 +73,11 @@ class Snapshot:
         where += [("(began_at, call_id) > (?, ?)", after)] if after else []
         return [entry_from(row) for row in self._select("call", where, "began_at, call_id", limit)]
 
+    def entries_of(self, task_ids: Sequence[str]) -> list[Entry]:
+        """All calls of these tasks, in the order in which they began."""
+        where: Where = [_among("task_id", task_ids)]
+        return [entry_from(row) for row in self._select("call", where, "began_at, call_id", None)]
+
     def usage(self, *, since: str = "", until: str = "", project: str = "") -> Iterator[tuple[Bucket, Tally]]:
         """The sums of the days from `since` to before `until`."""
         where: Where = [("day >= ?", (since,))] if since else []
@@ -72,6 +85,18 @@ class Snapshot:
         where += [("project = ?", (project,))] if project else []
         for row in self._select("usage", where, "day, project, type, phase, model", None):
             yield bucket_from(row), tally_from(row["tally"])
+
+    def has_done(self, task_type: TaskType, phase: PhaseKind, model: str) -> bool:
+        """Whether the model has ever answered such a phase, in any project and on any day."""
+        # The last condition is the partial index's own.
+        where: Where = [("type = ? and phase = ? and model = ?", (task_type, phase, model))]
+        where += [("substr(tally, 1, 2) <> '0 '", ())]
+        return self._select("usage", where, "day", 1).fetchone() is not None
+
+    def project(self, project: str) -> ProjectRow | None:
+        """One project, created or named by a task."""
+        where: Where = [("project = ?", (project,))]
+        return next((project_from(row) for row in self._select("project", where, "project", 1)), None)
 
     def projects(self) -> list[ProjectRow]:
         """Every project that was created, by name."""
@@ -86,6 +111,17 @@ class Snapshot:
         """What the task's events say besides its calls."""
         where: Where = [("task_id = ?", (task_id,))]
         return [Event.FromString(row["event"]) for row in self._select("story", where, "producer, version", None)]
+
+    def stories(self, task_ids: Sequence[str], producers: Sequence[str]) -> list[Event]:
+        """What these lanes of the tasks say besides calls, each in its own order."""
+        where: Where = [_among("task_id", task_ids), _among("producer", producers)]
+        rows = self._select("story", where, "task_id, producer, version", None)
+        return [Event.FromString(row["event"]) for row in rows]
+
+    def models(self) -> ModelsConfigured | None:
+        """The models that a conductor has named last."""
+        row = self._select("models", [], "version desc", 1).fetchone()
+        return None if row is None else ModelsConfigured.FromString(row["fact"])
 
     def prices(self) -> PriceBook:
         return read_prices(self._db)
@@ -140,6 +176,11 @@ def pending_key(row: TaskRow) -> tuple[int, str]:
 def entry_key(entry: Entry) -> tuple[int, str]:
     """Where a page of the ledger ends."""
     return _key(entry.call.began_at, entry.call.call_id)
+
+
+def _among(column: str, values: Sequence[str]) -> tuple[str, Sequence[object]]:
+    condition = f"{column} in (select value from json_each(?))"  # noqa: S608 (a name of this file)
+    return condition, (json.dumps(list(values)),)
 
 
 def _key(at: datetime | None, name: str) -> tuple[int, str]:

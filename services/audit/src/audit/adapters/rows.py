@@ -103,6 +103,8 @@ def task_row(task: TaskRow) -> tuple[Any, ...]:
         micros(task.waiting_since),
         json.dumps(task.notes, ensure_ascii=False),
         tally_text(task.tally),
+        task.standing.hold_cause,
+        int(task.planned),
     )
 
 
@@ -113,7 +115,7 @@ def task_from(row: sqlite3.Row) -> TaskRow:
         project=row["project"],
         task_type=row["type"],
         scope=row["scope"],
-        standing=Standing(row["state"], row["before_hold"], bool(row["parked"])),
+        standing=Standing(row["state"], row["before_hold"], bool(row["parked"]), row["hold_cause"]),
         conductor_version=row["conductor_version"],
         classifier_version=row["classifier_version"],
         submitted_at=moment(row["submitted_at"]),
@@ -123,6 +125,7 @@ def task_from(row: sqlite3.Row) -> TaskRow:
         waiting_since=moment(row["waiting_since"]),
         notes=tuple(json.loads(row["notes"])),
         tally=tally_from(row["tally"]),
+        planned=bool(row["planned"]),
     )
 
 

@@ -41,6 +41,7 @@ VIEWS = {
     "checkpoint": "stream",
     "skipped": "arm",
     "price": "provider, provider_model, valid_from, known_at, fact",
+    "models": "version",
     "project": "project",
     "task": "task_id",
     "story": "task_id, producer, version",
@@ -72,7 +73,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._db = connect(path)
-        migrate(self._db)
+        self.migrated = migrate(self._db)
         self._prices: PriceBook | None = None
 
     def close(self) -> None:
@@ -163,11 +164,15 @@ class Store:
     def _write(self, changes: Changes, after: int) -> None:
         db = self._db
         db.executemany(_upsert("call", 22), map(entry_row, changes.entries))
-        db.executemany(_upsert("task", 18), map(task_row, changes.tasks))
+        db.executemany(_upsert("task", 20), map(task_row, changes.tasks))
         db.executemany(_upsert("project", 5), map(project_row, changes.projects))
         db.executemany(
             "insert or ignore into story values (?, ?, ?, ?)",
             ((e.id, e.producer, e.version, e.SerializeToString(deterministic=True)) for e in changes.stories),
+        )
+        db.executemany(
+            "insert or ignore into models values (?, ?)",
+            ((version, fact.SerializeToString(deterministic=True)) for version, fact in changes.models.items()),
         )
         db.executemany("insert or ignore into price values (?, ?, ?, ?, ?)", map(_price_row, changes.prices))
         db.executemany(
@@ -194,8 +199,8 @@ class Store:
                 self._db.execute(f"delete from usage where {key}", bucket)  # noqa: S608
 
 
-def migrate(db: sqlite3.Connection) -> None:
-    """Brings the schema up to date: every file in `migrations`, in order, once."""
+def migrate(db: sqlite3.Connection) -> list[str]:
+    """Brings the schema up to date: every file in `migrations`, in order, once; names those that were new."""
     files = sorted(
         (
             file
@@ -205,9 +210,9 @@ def migrate(db: sqlite3.Connection) -> None:
         key=lambda file: file.name,
     )
     done = db.execute("pragma user_version").fetchone()[0]
-    for number, file in enumerate(files, 1):
-        if number > done:
-            db.executescript(f"begin immediate;\n{file.read_text()}\npragma user_version = {number};\ncommit;")
+    for number, file in enumerate(files[done:], done + 1):
+        db.executescript(f"begin immediate;\n{file.read_text()}\npragma user_version = {number};\ncommit;")
+    return [file.name for file in files[done:]]
 
 
 def digest(db: sqlite3.Connection) -> str:
