@@ -8,7 +8,7 @@ import json
 import struct
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,12 +104,11 @@ class House:
         nc = await connect(known["nats_url"], name="operator", user="operator", password=passwords["operator"])
         events = EventLog(nc, org="main", service="operator")
         end, found = await events.last_sequence(), []
-        following = events.follow(after=0)
-        async for batch in following:
-            found += batch
-            if found and found[-1].sequence >= end:
-                break
-        await following.aclose()
+        async with aclosing(events.follow(after=0)) as following:
+            async for batch in following:
+                found += batch
+                if found and found[-1].sequence >= end:
+                    break
         await nc.close()
         return found
 
@@ -241,12 +240,14 @@ async def test_a_budget_holds_a_task_until_it_is_raised_and_then_books_what_it_c
 
 async def _settled(there: House) -> Any:
     """The project's budget, once nothing is reserved any more."""
+    budget = None
     for _ in range(100):
         answer = await there.stub(ProjectServiceStub).GetBudget(GetBudgetRequest(project="shop"), metadata=there.auth)
-        if not answer.budgets[0].open_reservations:
-            return answer.budgets[0]
+        budget = answer.budgets[0]
+        if not budget.open_reservations:
+            return budget
         await asyncio.sleep(0.1)
-    raise AssertionError(f"still reserved: {answer}")
+    raise AssertionError(f"still reserved: {budget}")
 
 
 async def test_a_project_with_many_tasks_works_on_as_many_as_it_may_and_the_others_wait_visibly(tmp_path: Path):

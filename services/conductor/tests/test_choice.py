@@ -232,8 +232,11 @@ def test_a_model_whose_breaker_is_open_is_passed_over_and_comes_back_as_a_probe(
     assert told.because == "the routing table names gpt, but gpt: 4 of 5 calls failed; so claude"
     assert {c.model: c.by for c in told.candidates}["gpt"] == RULED_OUT_BY_HEALTH
 
-    half_open = replace(WORLD, health={"gpt": Wellness(probes=True, why="it is to be probed")})
+    half_open = replace(WORLD, health={"gpt": Wellness(is_half_open=True, why="it is to be probed")})
     assert (asked(task, half_open).model, asked(task, half_open).probe) == ("gpt", True)
+    for probe, model in (("implement-1-1", "gpt"), ("*", "claude"), ("implement-1-2", "claude")):
+        probed = replace(WORLD, health={"gpt": Wellness(is_half_open=True, probe=probe, why="it is being probed")})
+        assert asked(task, probed).model == model
 
 
 def test_where_no_model_is_well_the_least_bad_is_asked_and_the_receipt_says_so():
@@ -325,7 +328,13 @@ def test_the_money_that_is_reserved_for_this_very_request_is_its_own():
     world = budgeted(hard=IMPLEMENT_BY_GPT, reserved=IMPLEMENT_BY_GPT)
 
     assert isinstance(decide(planned(), world)[0], TaskHeld)
-    assert asked(planned(), replace(world, reserved={"implement-1-1": IMPLEMENT_BY_GPT})).calls_max == 1
+    assert (
+        asked(
+            planned(),
+            replace(world, reserved=lambda request_id: IMPLEMENT_BY_GPT if request_id == "implement-1-1" else 0),
+        ).calls_max
+        == 1
+    )
 
 
 def test_a_budget_of_one_model_rules_that_model_out_and_the_next_stands_in():

@@ -9,8 +9,8 @@ from functools import reduce
 
 from conductor.commands import Refused, Seen, approve, release, request_changes
 from conductor.next_step import decide
-from conductor.world import World
 from conductor.task import NEW, Task, happened
+from conductor.world import World
 from eventlog.work import Request, lane_for
 from factory.artifact.v1 import ArtifactRef
 from factory.classification.v1 import TaskClassified

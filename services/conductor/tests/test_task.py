@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from functools import reduce
 
 from conductor.next_step import decide, next_step
-from conductor.world import World
 from conductor.task import NEW, Task, happened
+from conductor.world import World
 from eventlog.work import Request
 from factory.artifact.v1 import ArtifactRef
 from factory.call.v1 import ModelCallStarted

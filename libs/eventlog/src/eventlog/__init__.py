@@ -8,6 +8,7 @@ from eventlog.connection import connect as connect
 from eventlog.facts import fact_name as fact_name
 from eventlog.facts import facts_of as facts_of
 from eventlog.facts import to_fact as to_fact
+from eventlog.log import TROUBLES_THAT_PASS as TROUBLES_THAT_PASS
 from eventlog.log import Conflict as Conflict
 from eventlog.log import EventLog as EventLog
 from eventlog.log import EventTooLarge as EventTooLarge

@@ -6,7 +6,7 @@ sequence" or nothing at all, it reads the lane and looks for that id before it b
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime
 
 import nats.errors
@@ -55,6 +55,10 @@ class LogUnavailable(Exception):
 
 class EventTooLarge(ValueError):
     """An event is larger than the log takes; large things belong in artifacts."""
+
+
+# What a caller may meet who has nobody to answer to: it passes, and what was to be said can be said later.
+TROUBLES_THAT_PASS = (Conflict, Stale, LogUnavailable, ApiError, ReadFailed, APIError, nats.errors.Error, TimeoutError)
 
 
 class EventLog:
@@ -153,7 +157,9 @@ class EventLog:
         last = await leader_last(self._nc, subjects.EVENTS, subjects.ALL_EVENTS)
         return last.sequence if last else 0
 
-    async def follow(self, *, after: int, batch: int = 500, subject: str = "") -> AsyncIterator[tuple[Recorded, ...]]:
+    async def follow(
+        self, *, after: int, batch: int = 500, subject: str = ""
+    ) -> AsyncGenerator[tuple[Recorded, ...], None]:
         """Every event after a sequence, in order, in batches, and then as they come; an empty batch when idle.
 
         Stateless: it reads from the position it is given, so no consumer can be ahead of a checkpoint.

@@ -5,7 +5,7 @@ knows the same, and a decision can be made again from the log alone.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from statistics import median_low
@@ -23,13 +23,12 @@ from policy.preferences import BALANCED, Preferences, saved
 from policy.prices import Price, PriceBook, cost_pico_usd
 
 from conductor.budget_room import LANE_PREFIX, Standing, project_and_month
-from conductor.choice import request_id_of
 from conductor.known import CONDUCTOR, Known
 from conductor.next_step import spent
 from conductor.roster import Roster
 from conductor.rules import Rules
 from conductor.state import Task
-from conductor.world import Wellness, World
+from conductor.world import SOMEBODY, Wellness, World
 
 # What a phase by a model usually takes is told from its last calls, where there are at least so many.
 TYPICAL_CALLS_MIN = 5
@@ -95,7 +94,7 @@ class Book:
         *,
         lane: str = "",
         budgets: Sequence[Standing] = (),
-        reserved: Mapping[str, int] | None = None,
+        reserved: Callable[[str], int] = lambda _: 0,
         entering: int = 0,
     ) -> World:
         """What deciding about a task needs; `budgets` are those of its project this month, on `lane`.
@@ -116,7 +115,7 @@ class Book:
             health={name: well for name in rules.models if (well := self._wellness(name, task_id, task, now))},
             budgets=tuple(budgets),
             budget_lane=lane,
-            reserved=reserved or {},
+            reserved=reserved,
             has_room=self.roster.has_room(task_id, task.project, most - entering) if task.project else True,
             open_tasks_max=most,
             patience=rules.patience,
@@ -138,11 +137,9 @@ class Book:
         status = self.health.status(model, task.type, now)
         if status.state is State.CLOSED:
             return None
-        own = bool(task.queue) and (status.probe_task, status.probe_request) == (task_id, request_id_of(task))
-        probes = status.state is State.HALF_OPEN and (own or not status.probe_pending)
-        # A probe that is claimed for this very request is not claimed again.
-        claims = status.type if probes and not own else None
-        return Wellness(not probes, probes, status.why, status.badness, claims)
+        is_open = status.state is State.OPEN
+        probe = status.probe_request if status.probe_task == task_id else SOMEBODY if status.probe_pending else ""
+        return Wellness(is_open, not is_open, probe, status.why, status.badness, status.type)
 
     def _settle(self, fact: PreferencesSaved | ProjectCreated | ModelsConfigured) -> None:
         match fact:

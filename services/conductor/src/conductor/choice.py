@@ -84,7 +84,6 @@ def choose(task: Task, world: World) -> Choice:
     step, id = task.step(phase), request_id_of(task)
     names, source, first_because = _order(step, task, world)
     money = {name: funds(task, world, phase, world.models[name], id) for name in names if name in world.models}
-    # An architect's word outweighs a breaker: it is for a person to know better.
     trusted = task.override(phase)
     candidates = rank(
         phase,
@@ -94,7 +93,7 @@ def choose(task: Task, world: World) -> Choice:
         needs=task.needs,
         author=task.author_model,
         excluded=tuple(name for name in step.excluded if name != trusted),
-        more={name: _against(name, task, world, money, trusted) for name in names},
+        more={name: _against(name, id, task, world, money) for name in names},
     )
     model, because, not_before = _pick(task, world, candidates, names, first_because, money)
     inputs = {
@@ -108,6 +107,7 @@ def choose(task: Task, world: World) -> Choice:
         "author": task.author_model,
         "failures": [[f.model, int(f.reason), f.retry_after.total_seconds()] for f in task.failures],
         "limit": task.max_cost_pico_usd,
+        "reserved": world.reserved(id),
         **weighed(world),
     }
     told = receipt(
@@ -123,7 +123,7 @@ def choose(task: Task, world: World) -> Choice:
     if not model:
         cause, budget = _cause(candidates, money)
         return Choice(told, why_none=because, cause=cause, budget=budget)
-    return Choice(told, model, money[model], not_before, probe=world.wellness(model).probes)
+    return Choice(told, model, money[model], not_before, probe=world.wellness(model).is_half_open)
 
 
 def failure_words(failure: Failure) -> str:
@@ -164,13 +164,13 @@ def _worst(task: Task, world: World, phase: PhaseKind, name: str) -> int | None:
     return worst_case(task, world, phase, world.models[name]) if name in world.models else None
 
 
-def _against(name: str, task: Task, world: World, money: Mapping[str, Funds], trusted: str) -> WhyNot:
-    """What speaks against a model now, besides what it is."""
+def _against(name: str, request_id: str, task: Task, world: World, money: Mapping[str, Funds]) -> WhyNot:
+    """What speaks against a model now, besides what it is. An architect's word outweighs a breaker."""
     failed = [failure for failure in task.failures if failure.model == name]
     if failed and not _again(task, name):
         return RULED_OUT_BY_FAILURE, failure_words(failed[-1])
     well = world.wellness(name)
-    if well.is_open and name != trusted:
+    if not well.lets_through(request_id) and name != task.override(task.queue[0]):
         return RULED_OUT_BY_HEALTH, well.why
     if name in money and money[name].why_not:
         return RULED_OUT_BY_BUDGET, money[name].why_not
@@ -222,7 +222,7 @@ def _sentence(
         reasons = {candidate.model: candidate.ruled_out for candidate in candidates}
         passed = [f"{name}: {reasons[name]}" for name in names[: names.index(model)] if reasons.get(name)]
         words = f"{first_because}, but {'; '.join(passed)}; so {model}"
-    return f"{words}; this request shows whether {model} is well again" if world.wellness(model).probes else words
+    return f"{words}; this request shows whether {model} is well again" if world.wellness(model).is_half_open else words
 
 
 def _cause(candidates: Sequence[Candidate], money: Mapping[str, Funds]) -> tuple[HoldCause, str]:

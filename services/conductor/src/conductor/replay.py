@@ -17,7 +17,6 @@ from factory.task.v1 import Receipt, TaskHeld, TaskPlanned
 from conductor.book import Book
 from conductor.budget_month import NO_ORDERS, Month, Orders, standings_of
 from conductor.budget_room import LANE_PREFIX, Standing, lane_id, month_of, project_and_month
-from conductor.choice import request_id_of
 from conductor.known import CONDUCTOR, Known
 from conductor.next_step import decide
 from conductor.rules import rules_in
@@ -95,13 +94,13 @@ def _decided(recorded: Recorded, told: Receipt, events: Sequence[Recorded], book
             known.learn(one)
     now: datetime = event.occurred_at.ToDatetime(tzinfo=UTC)
     project, month = known.task.project, month_of(now)
-    standings, lane, reserved = money.standings(project, month), "", {}
-    if standings:
-        lane = lane_id(project, month)
-        if known.task.queue:
-            request_id = request_id_of(known.task)
-            held = money.month(project, month).held(f"{event.id}.{request_id}")
-            reserved = {request_id: held.amount if held else 0}
+    standings = money.standings(project, month)
+    lane = lane_id(project, month) if standings else ""
+
+    def reserved(request_id: str) -> int:
+        held = money.month(project, month).held(f"{event.id}.{request_id}")
+        return held.amount if held else 0
+
     rules = rules_in(book.catalogs[told.models_digest])
     world = book.world(event.id, known, rules, now, lane=lane, budgets=standings, reserved=reserved)
     return decide(known.task, world)

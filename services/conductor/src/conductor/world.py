@@ -3,11 +3,11 @@
 Pure data. The same task in the same world gives the same decision again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from factory.task.v1 import TaskType
+from factory.task.v1 import TASK_TYPE_UNSPECIFIED, TaskType
 from policy.models import Model
 from policy.preferences import BALANCED, Preferences, as_inputs
 from policy.prices import PriceBook
@@ -31,14 +31,23 @@ class Wellness:
 
     # its breaker lets nobody through now
     is_open: bool = False
-    # its breaker is half open, and the next request is the probe
-    probes: bool = False
+    # its breaker lets one request through: the probe
+    is_half_open: bool = False
+    # the request of this task that is the probe, or SOMEBODY for one of another task; "" while there is none
+    probe: str = ""
     # one sentence; "" for one that is well
     why: str = ""
     # 0 to 1: by this the least bad is found where all are open
     badness: float = 0.0
-    # whose probe has to be claimed first: that of the breaker for all tasks (unspecified), or for one type
-    claims: TaskType | None = None
+    # which breaker this is about: of one type of task, or (unspecified) of all
+    type: TaskType = TASK_TYPE_UNSPECIFIED
+
+    def lets_through(self, request_id: str) -> bool:
+        """Whether this request may be asked of the model."""
+        return not self.is_open and (not self.is_half_open or self.probe in ("", request_id))
+
+
+SOMEBODY = "*"
 
 
 WELL = Wellness()
@@ -60,8 +69,8 @@ class World:
     # the project's budgets of this month, and the lane they live on; empty where it has none
     budgets: tuple[Standing, ...] = ()
     budget_lane: str = ""
-    # what was reserved there for requests of this task that were not made yet, by request id
-    reserved: Mapping[str, int] = field(default_factory=dict)
+    # what is reserved there for a request of this task
+    reserved: Callable[[str], int] = lambda _: 0
     # whether the project may open another task, and how many it may have open
     has_room: bool = True
     open_tasks_max: int = 0
@@ -82,7 +91,9 @@ def weighed(world: World) -> dict[str, object]:
         "now": world.now.isoformat(),
         "spent": world.spent_pico_usd,
         "preferences": as_inputs(world.preferences),
-        "health": {name: [w.is_open, w.probes, w.why, w.badness] for name, w in sorted(world.health.items())},
+        "health": {
+            name: [well.is_open, well.is_half_open, well.probe, well.why, well.badness]
+            for name, well in sorted(world.health.items())
+        },
         "budgets": [[b.budget, b.hard, b.soft, b.spent, b.reserved] for b in world.budgets],
-        "reserved": dict(sorted(world.reserved.items())),
     }

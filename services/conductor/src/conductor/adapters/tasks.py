@@ -25,7 +25,6 @@ from conductor.adapters.progress import Progress
 from conductor.book import Book
 from conductor.budget import Reserved
 from conductor.budget_room import Awaiting, Ended, NeverMade, lane_id, month_of, project_and_month
-from conductor.choice import request_id_of
 from conductor.known import Known
 from conductor.next_step import decide
 from conductor.rules import Rules
@@ -101,10 +100,11 @@ class Tasks:
             # A decision names the position that it was made at: what we have just said of money is part of it.
             await self._progress.reach(self._budgets.position(project, month))
         standings = (self._budgets.known_standings(project, month) if project else None) or ()
-        lane, reserved = lane_id(project, month) if standings else "", {}
-        if standings and known.task.queue:
-            request_id = request_id_of(known.task)
-            reserved = {request_id: self._budgets.held(lane, f"{task_id}.{request_id}")}
+        lane = lane_id(project, month) if standings else ""
+
+        def reserved(request_id: str) -> int:
+            return self._budgets.held(lane, f"{task_id}.{request_id}") if lane else 0
+
         return self.book.world(
             task_id, known, self.rules, now, lane=lane, budgets=standings, reserved=reserved, entering=entering
         )
@@ -226,10 +226,10 @@ class Tasks:
 
     async def _claimed(self, task_id: str, fact: PhaseRequested, world: World) -> bool:
         """Says that this request is the probe of its model; at most one conductor can say so."""
-        type, id = world.wellness(fact.model).claims, f"model-{fact.model}"
-        if type is None:
-            return True
-        claim = probe(fact.model, type, task_id, fact.request_id, world.now)
+        well, id = world.wellness(fact.model), f"model-{fact.model}"
+        if well.probe == fact.request_id:
+            return True  # it is claimed already
+        claim = probe(fact.model, well.type, task_id, fact.request_id, world.now)
         tip = self.book.tips.get(id, Tip())
         try:
             stored = await self._log.append(id, [claim], after=tip, read_to=world.read_to, at=world.now)

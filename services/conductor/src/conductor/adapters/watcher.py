@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from eventlog import Conflict, EventLog, LogUnavailable, Recorded, Stale, Tip
+from eventlog import TROUBLES_THAT_PASS, Conflict, EventLog, Recorded, Tip
 from factory.model.v1 import ModelRecovered, ModelTripped
-from nats.errors import Error as NatsError
 
 from conductor.adapters.budgets import Budgets
 from conductor.adapters.progress import Progress
@@ -89,14 +88,14 @@ class Watcher:
             await self._progress.reach(stored.sequence)
         except Conflict:
             await self._progress.reach(await self._events.last_own(id))
-        except (LogUnavailable, NatsError, TimeoutError) as error:
+        except TROUBLES_THAT_PASS as error:
             log.warning("model.not_judged", model=fact.model, error=repr(error))
 
     async def _adopt(self, project: str) -> None:
         """Takes a standing budget over into this month: so does every conductor, for the one that set it may die."""
         try:
             await self._budgets.adopt(project)
-        except (Conflict, Stale, LogUnavailable, NatsError, TimeoutError) as error:
+        except TROUBLES_THAT_PASS as error:
             log.warning("budget.not_adopted", project=project, error=repr(error))
 
     async def _wake(self, project: str) -> None:
@@ -110,5 +109,5 @@ class Watcher:
         for task_id in waiting:
             try:
                 await self._tasks.advance(task_id, at_least=roster.last_seen(task_id), cause=None)
-            except (Conflict, Stale, LogUnavailable, NatsError, TimeoutError) as error:
+            except TROUBLES_THAT_PASS as error:
                 log.warning("task.not_woken", task=task_id, error=repr(error))
