@@ -53,6 +53,7 @@ from factory.task.v1 import (
     TASK_TYPE_UNSPECIFIED,
     Limits,
     RequestExpired,
+    RoutingOverridden,
     TaskCancelled,
     TaskFailed,
     TaskHeld,
@@ -202,7 +203,7 @@ def test_an_override_of_a_running_phase_voids_its_request_and_asks_the_other_mod
     [overridden] = override("t", running, RULES, PHASE_KIND_IMPLEMENT, "claude", "ada", "")
     task = happened(running, overridden, NOW)
 
-    assert overridden.request_id == "implement-1-1"
+    assert isinstance(overridden, RoutingOverridden) and overridden.request_id == "implement-1-1"
     late = PhaseCompleted(request_id="implement-1-1", change_digest="late")
     assert happened(task, late, NOW) == task
     again = asked(task)
