@@ -15,10 +15,10 @@ from eventlog import Client, EventLog, Recorded
 from eventlog.work import set_timer
 from factory.project.v1 import SetBudgetRequest
 
-from conductor.adapters.budget_lane import Carried, Lane, Surroundings
+from conductor.adapters.budget_lane import Lane, Surroundings
 from conductor.adapters.budget_orders import PROJECT_PREFIX, Project
 from conductor.budget import Adopt, Command, Extend, NoRoom, Release, Reserve, Reserved, Settle, Swept
-from conductor.budget_month import Held, Month, Orders, standings_of
+from conductor.budget_month import Carried, Held, Month, Orders, standings_of
 from conductor.budget_room import (
     CALLS_MAX,
     LANE_PREFIX,
@@ -187,7 +187,7 @@ class Budgets:
         if await self.standings(project, month) == ():
             return ""
         lane = self._lane(lane_id(project, month))
-        return lane.month.lane if lane.month.began and sequence > lane.month.opened_read_to else ""
+        return lane.month.lane if lane.month.began and sequence > lane.month.carried_read_to else ""
 
     async def set(self, request: SetBudgetRequest, who: str) -> Standing:
         """Sets limits from this month on, for the project or one model."""
@@ -260,6 +260,7 @@ class Budgets:
                 orders=lambda: self._project(project).orders,
                 carried=partial(self._carried, project, month),
                 arm=lambda: self._set_timer(id, self._now() + self._lease),
+                now=self._now,
             )
             lane = self._lanes[id] = Lane(self._log, Month(project, month), around)
             if len(self._lanes) > LANES_KEPT_MAX:
@@ -275,8 +276,9 @@ class Budgets:
             return Carried({}, orders.read_to)
         return await self._spent_so_far(project, month)
 
-    async def _set_timer(self, lane: str, at: datetime) -> None:
+    async def _set_timer(self, lane: str, at: datetime) -> datetime:
         await set_timer(self._nc, self._log.org, lane, TIMER, at)
+        return at
 
 
 def reservation_id(task_id: str, request_id: str) -> str:

@@ -1,0 +1,278 @@
+"""Two conductors race for one month's money, on what may be old, and die between any two effects."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from conductor.budget import Adopt, Command, Decision, Extend, Release, Reserve, Reserved, Settle, Swept, decide
+from conductor.budget_month import Carried, Held, Month, Order, Orders
+from conductor.budget_room import WHOLE
+from factory.budget.v1 import BudgetReached, BudgetSet
+from factory.event.v1 import AnyFact
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+START = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LEASE = timedelta(minutes=5)
+MONTH = "202611"
+TASKS = [f"t{n}" for n in range(6)]
+MODELS = {task: "gpt" if n % 2 else "claude" for n, task in enumerate(TASKS)}
+CONDUCTORS = st.sampled_from([0, 1])
+ANY_TASK = st.sampled_from(TASKS)
+
+
+@dataclass
+class Conductor:
+    """What one conductor believes, and the event that it is about to append."""
+
+    month: Month = field(default_factory=lambda: Month("shop", MONTH))
+    seen: int = 0
+    orders_seen: Orders = field(default_factory=lambda: Orders({}))
+    planned: tuple[list[Command], Decision, int, int] | None = None
+    sweeping: bool = False
+
+
+@dataclass
+class Request:
+    """What really happened to one request."""
+
+    reserved: int
+    calls_max: int
+    made: bool = False
+    # (cost, uncertain, known up to), as it became known
+    ends: list[tuple[int, int, int]] = field(default_factory=list)
+
+
+class Racing(RuleBasedStateMachine):
+    """A lane with optimistic concurrency; every rule is one effect, so a conductor may die between any two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lane: list[tuple[tuple[AnyFact, ...], int]] = []
+        self.truth = Month("shop", MONTH)
+        self.conductors = [Conductor(), Conductor()]
+        self.orders = Orders({})
+        self.requests: dict[str, Request] = {}
+        self.timer = False
+        self.clock = START
+        self.sequence = 1
+
+    @initialize(hard=st.integers(20, 60), gpt=st.none() | st.integers(10, 40))
+    def a_budget_is_set(self, hard: int, gpt: int | None) -> None:
+        self.orders = Orders(
+            {WHOLE: Order(hard, hard // 2, "olga", "", MONTH), "gpt": Order(gpt, None, "olga", "", MONTH)}, 1
+        )
+        for conductor in self.conductors:
+            conductor.orders_seen = self.orders
+        self._decide(0, [Adopt()])
+        self._append(0)
+
+    def _decide(self, n: int, commands: list[Command]) -> None:
+        conductor = self.conductors[n]
+        decision = decide(
+            conductor.month, commands, conductor.orders_seen, Carried({WHOLE: 3} if not conductor.month.began else {})
+        )
+        if decision.wants_timer:
+            self.timer = True  # an effect of its own, before the append
+        conductor.planned = (commands, decision, conductor.orders_seen.read_to, conductor.seen)
+
+    def _append(self, n: int) -> None:
+        conductor = self.conductors[n]
+        assert conductor.planned is not None
+        commands, decision, read_to, version = conductor.planned
+        conductor.planned = None
+        if decision.facts:
+            if version != len(self.lane):
+                self._catch_up(n)  # somebody was faster: decide again
+                self._decide(n, commands)
+                return
+            self._store(decision.facts, read_to)
+            self.timer = self.timer or decision.wants_timer  # it may have fired before there was anything to watch over
+            self._catch_up(n)
+            self._a_repetition_says_nothing(commands)
+        self._answered(commands, decision)
+        if conductor.sweeping:
+            conductor.sweeping = False
+            self.timer = self.timer or bool(conductor.month.open)
+
+    def _append_at_last(self, n: int) -> None:
+        while not self._idle(n):
+            self._append(n)
+
+    def _store(self, facts: tuple[AnyFact, ...], read_to: int) -> None:
+        before = {model: account.drawn for model, account in self.truth.accounts.items()}
+        self.lane.append((facts, read_to))
+        self.truth.evolve(facts, read_to)
+        self.sequence += 1
+        lowered = {fact.model for fact in facts if isinstance(fact, BudgetSet)}
+        for model, account in self.truth.accounts.items():
+            fits = account.hard is None or account.drawn <= account.hard
+            assert fits or model in lowered or account.drawn <= before.get(model, 0), f"overshoot of {model!r}"
+
+    def _a_repetition_says_nothing(self, commands: list[Command]) -> None:
+        if len(commands) == 1:  # after several, one may have given back what another was refused
+            assert decide(self.truth, commands, Orders({}), Carried()).facts == ()
+
+    def _answered(self, commands: list[Command], decision: Decision) -> None:
+        for command, answer in zip(commands, decision.answers, strict=True):
+            if isinstance(command, Reserve) and isinstance(answer, Reserved):
+                known = self.requests.setdefault(command.reservation, Request(answer.amount, answer.calls_max))
+                if not known.made:
+                    known.reserved, known.calls_max = answer.amount, answer.calls_max
+
+    def _catch_up(self, n: int) -> None:
+        conductor = self.conductors[n]
+        for facts, read_to in self.lane[conductor.seen :]:
+            conductor.month.evolve(facts, read_to)
+        conductor.seen = len(self.lane)
+
+    def _idle(self, n: int) -> bool:
+        return self.conductors[n].planned is None
+
+    @rule(
+        n=CONDUCTORS,
+        wanted=st.lists(st.tuples(ANY_TASK, st.integers(0, 12), st.integers(1, 3)), min_size=1, max_size=4),
+    )
+    def reserve(self, n: int, wanted: list[tuple[str, int, int]]) -> None:
+        if self._idle(n):
+            until = self.clock + LEASE
+            self._decide(n, [Reserve(f"{t}.r", t, "r", MODELS[t], worst, calls, until) for t, worst, calls in wanted])
+
+    @rule(n=CONDUCTORS)
+    def append(self, n: int) -> None:
+        if not self._idle(n):
+            self._append(n)
+
+    @rule(n=CONDUCTORS)
+    def catch_up(self, n: int) -> None:
+        self._catch_up(n)
+        self.conductors[n].orders_seen = self.orders
+
+    @rule(n=CONDUCTORS)
+    def die(self, n: int) -> None:
+        """A new one takes its place: it knows nothing, and what was planned is gone; an unserved timer comes back."""
+        self.timer = self.timer or self.conductors[n].sweeping
+        self.conductors[n] = Conductor(orders_seen=self.orders)
+
+    @rule(task=ANY_TASK)
+    def make_the_request(self, task: str) -> None:
+        """Its work is offered only when the reservation is confirmed."""
+        request, held = self.requests.get(f"{task}.r"), self.truth.held(f"{task}.r")
+        if request and held and not request.made and held.lease_until > self.clock and held.amount >= request.reserved:
+            request.made = True
+
+    @rule(task=ANY_TASK, share=st.integers(0, 100), lost=st.booleans())
+    def the_request_ends(self, task: str, share: int, lost: bool) -> None:
+        request = self.requests.get(f"{task}.r")
+        if request and request.made and len(request.ends) < 2 and not (request.ends and lost):
+            cost = request.reserved if lost else request.reserved * share // 100
+            self.sequence += 1
+            request.ends.append((cost, cost if lost else 0, self.sequence))
+
+    @rule(n=CONDUCTORS, task=ANY_TASK, old=st.booleans())
+    def settle(self, n: int, task: str, old: bool) -> None:
+        """By a conductor that has heard of all there is, or only of the first end."""
+        request = self.requests.get(f"{task}.r")
+        if self._idle(n) and request and request.ends:
+            cost, uncertain, read_to = request.ends[0 if old else -1]
+            self._decide(n, [Settle(f"{task}.r", MODELS[task], cost, uncertain, read_to)])
+
+    @rule(n=CONDUCTORS, task=ANY_TASK)
+    def release(self, n: int, task: str) -> None:
+        request = self.requests.get(f"{task}.r")
+        if self._idle(n) and request and not request.made:
+            # The task went another way: its own lane says that this request will never be made.
+            self.requests.pop(f"{task}.r")
+            self._decide(n, [Release(f"{task}.r", "never made")])
+
+    @rule(hard=st.none() | st.integers(0, 80), gpt=st.none() | st.integers(0, 50))
+    def limits_change(self, hard: int | None, gpt: int | None) -> None:
+        self.sequence += 1
+        named = {WHOLE: Order(hard, None, "olga", "", MONTH), "gpt": Order(gpt, None, "olga", "", MONTH)}
+        self.orders = Orders(named, self.sequence)
+
+    @rule(n=CONDUCTORS)
+    def adopt(self, n: int) -> None:
+        if self._idle(n):
+            self.catch_up(n)
+            self._decide(n, [Adopt()])
+
+    @rule(minutes=st.integers(1, 6))
+    def time_passes(self, minutes: int) -> None:
+        self.clock += timedelta(minutes=minutes)
+
+    @precondition(lambda self: self.timer)
+    @rule(n=CONDUCTORS)
+    def the_timer_fires(self, n: int) -> None:
+        if self._idle(n):
+            self.timer = False
+            self._catch_up(n)
+            ended = [(id, held) for id, held in self.conductors[n].month.every_held() if held.lease_until <= self.clock]
+            self.conductors[n].sweeping = True
+            self._decide(n, [Swept(held.lease_until, self._found_out(id, held)) for id, held in ended])
+
+    def _found_out(self, id: str, held: Held) -> Settle | Release | Extend:
+        request = self.requests.get(id)
+        if request is None or not request.made:
+            return Release(id, "never made")
+        if not request.ends:
+            return Extend(id, self.clock + LEASE)
+        cost, uncertain, read_to = request.ends[-1]
+        return Settle(id, held.model, cost, uncertain, read_to)
+
+    @invariant()
+    def an_open_reservation_is_watched_over(self) -> None:
+        assert not self.truth.open or self.timer or any(conductor.sweeping for conductor in self.conductors)
+
+    @invariant()
+    def what_is_reserved_is_the_sum_of_what_is_open(self) -> None:
+        held = [one for _, one in self.truth.every_held()]
+        assert self.truth.whole.reserved == sum(one.amount for one in held)
+        assert self.truth.whole.open == len(held)
+
+    @invariant()
+    def people_are_told_of_a_limit_at_most_once(self) -> None:
+        told: set[tuple[str, int, int, int]] = set()
+        for facts, _ in self.lane:
+            for fact in facts:
+                match fact:
+                    case BudgetSet():
+                        told = {mark for mark in told if mark[0] != fact.model}
+                    case BudgetReached():
+                        mark = (fact.model, fact.limit, fact.percent, fact.limit_pico_usd)
+                        assert mark not in told
+                        told.add(mark)
+
+    def teardown(self) -> None:
+        """Everybody dies, the open requests end, the leases run out: nothing is left, and every cost is counted once."""
+        if not self.lane:
+            return
+        for n in (0, 1):
+            self.die(n)
+        for request in self.requests.values():
+            if request.made and not request.ends:
+                request.ends.append((request.reserved, 0, self.sequence + 1))
+        self.clock += 2 * LEASE
+        for _ in range(3):
+            if self.timer:
+                self.the_timer_fires(0)
+                self._append(0)
+        for id, request in self.requests.items():
+            if request.ends:
+                self._decide(0, [Settle(id, MODELS[id.split(".")[0]], *request.ends[-1])])
+                self._append_at_last(0)
+        self._decide(0, [Adopt()])
+        self._append_at_last(0)
+        assert {model: self.truth.account(model).hard for model in self.orders.by_model} == {
+            model: order.hard for model, order in self.orders.by_model.items()
+        }
+        assert (self.truth.open, self.truth.whole.reserved, self.truth.whole.dearer) == (0, 0, 0)
+        costs = {id: request.ends[-1][0] for id, request in self.requests.items() if request.made}
+        assert self.truth.whole.spent == 3 + sum(costs.values())
+        assert self.truth.account("gpt").spent == sum(
+            cost for id, cost in costs.items() if MODELS[id.split(".")[0]] == "gpt"
+        )
+
+
+TestTwoConductorsRace = Racing.TestCase
+TestTwoConductorsRace.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
