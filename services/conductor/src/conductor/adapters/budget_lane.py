@@ -153,6 +153,9 @@ class Lane:
                 longest_s = min(PAUSE_S * (attempt + 1), PAUSE_MAX_S)
                 await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311 - a pause is no secret
                 continue
+            except Exception:
+                self.known = False  # it may have been stored: nothing is answered from memory until the log was asked
+                raise
             APPENDS.labels("stored").inc()
             self.observe(stored)
             if fires_at and self.around.now() >= fires_at:
