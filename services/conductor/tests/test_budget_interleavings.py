@@ -315,3 +315,40 @@ class Racing(RuleBasedStateMachine):
 
 TestTwoConductorsRace = Racing.TestCase
 TestTwoConductorsRace.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+def under_way() -> Racing:
+    story = Racing()
+    story.a_budget_is_set(hard=40, gpt=None)
+    story.reserve(0, at_once=True, wanted=[("t0", 10, 1)])
+    return story
+
+
+def test_a_sweep_that_comes_after_the_lease_was_extended_takes_nothing_from_a_request_under_way():
+    story = under_way()
+
+    story.time_passes(minutes=6)
+    story.the_timer_fires(1, at_once=False)
+    story.confirm(0, at_once=True, task="t0")
+    story.make_the_request("t0")
+    story.append(1)
+    story.append(1)
+
+    story.a_request_that_is_under_way_keeps_its_money()
+    story.teardown()
+
+
+def test_a_settlement_on_its_way_since_before_the_real_end_was_known_does_not_undo_it():
+    story = under_way()
+
+    story.make_the_request("t0")
+    story.the_request_ends("t0", share=0, lost=True)
+    story.settle(0, at_once=False, task="t0", old=True)
+    story.the_request_ends("t0", share=30, lost=False)
+    story.settle(1, at_once=True, task="t0", old=False)
+    story.append(0)
+    story.append(0)
+
+    story.a_settlement_is_never_undone_by_one_that_knew_less()
+    assert story.truth.whole.spent == 3 + 3
+    story.teardown()
