@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conductor.budget import Adopt, Command, Decision, Extend, Release, Reserve, Reserved, Settle, Swept, decide
+from conductor.budget import Adopt, Command, Decision, Expire, Extend, Release, Reserve, Reserved, Settle, Swept, decide
 from conductor.budget_month import Carried, Held, Month, Order, Orders
 from conductor.budget_room import WHOLE
 from factory.budget.v1 import BudgetReached, BudgetSet
@@ -206,13 +206,15 @@ class Racing(RuleBasedStateMachine):
             self._catch_up(n)
             self._plan(n, [Extend(f"{task}.r", self.clock + LEASE)], at_once)
 
-    @rule(n=CONDUCTORS, task=ANY_TASK)
-    def release(self, n: int, task: str) -> None:
-        request = self.requests.get(f"{task}.r")
-        if self._idle(n) and request and not request.made:
-            # The task went another way: its own lane says that this request will never be made.
-            self.requests.pop(f"{task}.r")
-            self._plan(n, [Release(f"{task}.r", "never made")], at_once=True)
+    @rule(n=CONDUCTORS, task=ANY_TASK, at_once=AT_ONCE)
+    def give_back(self, n: int, at_once: bool, task: str) -> None:
+        """A conductor finds that its request was not made after all; another one may be making it."""
+        if self._idle(n):
+            id = f"{task}.r"
+            self._plan(n, [Expire(id, self.clock)], at_once=True)
+            held = self.conductors[n].month.held(id)
+            if held and held.lease_until <= self.clock:
+                self._plan(n, [Swept(held.lease_until, self._found_out(id, held))], at_once)
 
     @rule(hard=st.none() | st.integers(0, 80), gpt=st.none() | st.integers(0, 50))
     def limits_change(self, hard: int | None, gpt: int | None) -> None:
@@ -351,4 +353,17 @@ def test_a_settlement_on_its_way_since_before_the_real_end_was_known_does_not_un
 
     story.a_settlement_is_never_undone_by_one_that_knew_less()
     assert story.truth.whole.spent == 3 + 3
+    story.teardown()
+
+
+def test_who_gives_a_reservation_back_takes_nothing_from_another_who_makes_the_request():
+    story = under_way()
+
+    story.give_back(1, at_once=False, task="t0")
+    story.confirm(0, at_once=True, task="t0")
+    story.make_the_request("t0")
+    story.append(1)
+    story.append(1)
+
+    story.a_request_that_is_under_way_keeps_its_money()
     story.teardown()

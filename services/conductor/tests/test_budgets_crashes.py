@@ -38,7 +38,14 @@ class Lane(EventLog):
             await asyncio.sleep(0)
 
     async def append(
-        self, id: str, facts: Any, *, after: Tip, cause: Event | None = None, read_to: int = 0
+        self,
+        id: str,
+        facts: Any,
+        *,
+        after: Tip,
+        cause: Event | None = None,
+        read_to: int = 0,
+        at: datetime | None = None,
     ) -> Recorded:
         await self._others_first()
         if self.chance.random() < self.failing:
@@ -46,7 +53,7 @@ class Lane(EventLog):
         last = self.of(id)
         if (last[-1].sequence if last else 0) != after.sequence:
             raise Conflict(id)
-        event = self._event(id, cast("list[AnyFact]", facts), after, cause, read_to)
+        event = self._event(id, cast("list[AnyFact]", facts), after, cause, read_to, at)
         recorded = Recorded(event, len(self.stored) + 1, event.SerializeToString(deterministic=True))
         self.stored.append(recorded)
         await self._others_first()

@@ -244,6 +244,23 @@ async def test_a_reservation_given_back_while_its_conductor_stood_still_is_not_c
     assert await one.confirm(LANE, f"t2.{REQUEST}", request)
 
 
+async def test_who_gives_back_a_reservation_that_another_has_used_gives_nothing_back(nc: Client) -> None:
+    world = World()
+    one, other = budgets(nc, world), budgets(nc, world)
+    await one.set(limits(100), "olga")
+    for conductor in (one, other):
+        await conductor.reserve("shop", MONTH, "t1", REQUEST, "gpt", 10, 1)
+    await one.reserve("shop", MONTH, "t2", REQUEST, "gpt", 20, 1)
+    world.outcomes[f"t1.{REQUEST}"] = Awaiting()
+
+    await other.release(LANE, f"t1.{REQUEST}", "the request was not made after all")
+    await other.release(LANE, f"t2.{REQUEST}", "the request was not made after all")
+
+    assert (await folded(nc)).whole.reserved == 10
+    assert await one.confirm(LANE, f"t1.{REQUEST}", 1)
+    assert not await one.confirm(LANE, f"t2.{REQUEST}", (await lane(nc))[-1].sequence)
+
+
 async def test_what_was_never_observed_is_read_and_counted_once(nc: Client) -> None:
     world = World()
     one = budgets(nc, world)

@@ -76,6 +76,14 @@ class Extend:
 
 
 @dataclass(frozen=True, slots=True)
+class Expire:
+    """The reservation is no longer needed, as far as one conductor knows: its lease ends now, and is swept."""
+
+    reservation: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Swept:
     """What was found out when a lease had ended: void if the reservation has changed since it was looked at."""
 
@@ -88,7 +96,7 @@ class Adopt:
     """Take over the standing limits, whatever else there is to do."""
 
 
-Command = Reserve | Settle | Release | Extend | Swept | Adopt
+Command = Reserve | Settle | Release | Extend | Expire | Swept | Adopt
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,11 @@ def _obey(month: Month, command: Command) -> tuple[list[AnyFact], Answer]:
             if held is None or held.lease_until >= lease_until:
                 return [], None
             return [BudgetExtended(reservation=reservation, lease_until=_stamp(lease_until))], None
+        case Expire(reservation, at):
+            held = month.held(reservation)
+            if held is None or held.lease_until <= at:
+                return [], None
+            return [BudgetExtended(reservation=reservation, lease_until=_stamp(at))], None
         case Swept(lease_until, then):
             held = month.held(then.reservation)
             return _obey(month, then) if held and held.lease_until == lease_until else ([], None)
@@ -262,10 +275,7 @@ def reached(month: Month) -> list[BudgetReached]:
 
 
 def adopted(month: Month, orders: Orders, carried: Carried) -> list[BudgetSet]:
-    """The standing limits that this month goes by from now on; nothing where it does already.
-
-    In `carried`, "" stands for what is no single model's.
-    """
+    """The standing limits that this month goes by from now on; nothing where it does already."""
     if month.began and orders.read_to <= month.orders_read_to:
         return []  # limits that this conductor has only heard of late must not undo newer ones
     wanted = orders.of(month.month)
@@ -275,7 +285,7 @@ def adopted(month: Month, orders: Orders, carried: Carried) -> list[BudgetSet]:
     for model, order in sorted(wanted.items()):
         account = month.accounts.get(model)
         if account is None or (account.hard, account.soft) != (order.hard, order.soft):
-            spent = sum(carried.by_model.values()) if model == WHOLE else carried.by_model.get(model, 0)
+            spent = carried.whole if model == WHOLE else carried.by_model.get(model, 0)
             found.append(
                 BudgetSet(
                     project=month.project,

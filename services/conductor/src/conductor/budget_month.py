@@ -68,10 +68,17 @@ class Cost(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """What a month had spent before it had a budget, by model, with the log read up to `read_to`."""
+    """What a month had spent before it had a budget, by model, with the log read up to `read_to`.
+
+    The project as a whole, "", is the sum of its models where it is not named itself.
+    """
 
     by_model: Mapping[str, int] = MappingProxyType({})
     read_to: int = 0
+
+    @property
+    def whole(self) -> int:
+        return self.by_model.get(WHOLE, sum(self.by_model.values()))
 
 
 class Month:
