@@ -53,7 +53,7 @@ class Lane(EventLog):
         last = self.of(id)
         if (last[-1].sequence if last else 0) != after.sequence:
             raise Conflict(id)
-        event = self._event(id, cast("list[AnyFact]", facts), after, cause, read_to, at)
+        event = self._event(id, cast("list[AnyFact]", facts), after, cause, read_to, at or self.moment)
         recorded = Recorded(event, len(self.stored) + 1, event.SerializeToString(deterministic=True))
         self.stored.append(recorded)
         await self._others_first()
