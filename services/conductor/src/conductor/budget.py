@@ -3,7 +3,7 @@
 Pure: the same commands on the same month give the same facts again. No facts is the right answer to a repetition.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -22,7 +22,7 @@ from factory.budget.v1 import (
 from factory.event.v1 import AnyFact
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from conductor.budget_month import Draft, Held, Month, Order, Orders
+from conductor.budget_month import Carried, Draft, Held, Month, Order, Orders
 from conductor.budget_room import WHOLE, budget_id, calls_within, dashed
 
 POLICY_VERSION = "budget-1"
@@ -76,6 +76,14 @@ class Extend:
 
 
 @dataclass(frozen=True, slots=True)
+class Expire:
+    """The reservation is no longer needed, as far as one conductor knows: its lease ends now, and is swept."""
+
+    reservation: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Swept:
     """What was found out when a lease had ended: void if the reservation has changed since it was looked at."""
 
@@ -88,7 +96,7 @@ class Adopt:
     """Take over the standing limits, whatever else there is to do."""
 
 
-Command = Reserve | Settle | Release | Extend | Swept | Adopt
+Command = Reserve | Settle | Release | Extend | Expire | Swept | Adopt
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,7 @@ class Decision:
     dearer: int = 0
 
 
-def decide(month: Month, commands: Sequence[Command], orders: Orders, carried: Mapping[str, int]) -> Decision:
+def decide(month: Month, commands: Sequence[Command], orders: Orders, carried: Carried) -> Decision:
     """Decides about commands one after another, as if each had come alone, in one event."""
     draft = Draft(month)
     facts: list[AnyFact] = list(adopted(month, orders, carried))
@@ -161,6 +169,11 @@ def _obey(month: Month, command: Command) -> tuple[list[AnyFact], Answer]:
             if held is None or held.lease_until >= lease_until:
                 return [], None
             return [BudgetExtended(reservation=reservation, lease_until=_stamp(lease_until))], None
+        case Expire(reservation, at):
+            held = month.held(reservation)
+            if held is None or held.lease_until <= at:
+                return [], None
+            return [BudgetExtended(reservation=reservation, lease_until=_stamp(at))], None
         case Swept(lease_until, then):
             held = month.held(then.reservation)
             return _obey(month, then) if held and held.lease_until == lease_until else ([], None)
@@ -261,21 +274,18 @@ def reached(month: Month) -> list[BudgetReached]:
     return found
 
 
-def adopted(month: Month, orders: Orders, carried: Mapping[str, int]) -> list[BudgetSet]:
-    """The standing limits that this month goes by from now on; nothing where it does already.
-
-    `carried`: what each model had spent before the month had a budget; "" for what is no single model's.
-    """
+def adopted(month: Month, orders: Orders, carried: Carried) -> list[BudgetSet]:
+    """The standing limits that this month goes by from now on; nothing where it does already."""
     if month.began and orders.read_to <= month.orders_read_to:
         return []  # limits that this conductor has only heard of late must not undo newer ones
     wanted = orders.of(month.month)
     if wanted and not month.began:
-        wanted = {model: Order(None, None, "", "", month.month) for model in (WHOLE, *carried)} | wanted
+        wanted = {model: Order(None, None, "", "", month.month) for model in (WHOLE, *carried.by_model)} | wanted
     found = []
     for model, order in sorted(wanted.items()):
         account = month.accounts.get(model)
         if account is None or (account.hard, account.soft) != (order.hard, order.soft):
-            spent = sum(carried.values()) if model == WHOLE else carried.get(model, 0)
+            spent = carried.whole if model == WHOLE else carried.by_model.get(model, 0)
             found.append(
                 BudgetSet(
                     project=month.project,
@@ -286,6 +296,7 @@ def adopted(month: Month, orders: Orders, carried: Mapping[str, int]) -> list[Bu
                     set_by=order.set_by,
                     reason=order.reason,
                     carried_pico_usd=0 if month.began else spent,
+                    carried_read_to=0 if month.began else carried.read_to,
                 )
             )
     return found

@@ -7,6 +7,7 @@ decision is drafted over it without copying it.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from factory.budget.v1 import (
@@ -66,6 +67,20 @@ class Cost(NamedTuple):
     read_to: int
 
 
+class Carried(NamedTuple):
+    """What a month had spent before it had a budget, by model, with the log read up to `read_to`.
+
+    The project as a whole, "", is the sum of its models where it is not named itself.
+    """
+
+    by_model: Mapping[str, int] = MappingProxyType({})
+    read_to: int = 0
+
+    @property
+    def whole(self) -> int:
+        return self.by_model.get(WHOLE, sum(self.by_model.values()))
+
+
 class Month:
     """A month's lane, folded."""
 
@@ -75,9 +90,9 @@ class Month:
         self.accounts: dict[str, Account] = {}
         # A month begins with a copy of the standing limits.
         self.began = False
-        # How far the project's own lane was read when limits were last taken over, and the log when this lane began.
+        # How far the project's own lane was read when limits were last taken over, and the log for what is carried.
         self.orders_read_to = 0
-        self.opened_read_to = 0
+        self.carried_read_to = 0
         self._held: dict[str, Held] = {}
         self._costs: dict[str, Cost] = {}
 
@@ -131,14 +146,11 @@ class Month:
 
     def evolve(self, facts: Sequence[AnyFact | None], read_to: int) -> None:
         """Takes in the facts of one event of this lane."""
-        began = self.began
         for fact in facts:
             if fact is not None:
                 self.apply(fact)
         if any(isinstance(fact, BudgetSet) for fact in facts):
             self.orders_read_to = max(self.orders_read_to, read_to)
-        if self.began and not began:
-            self.opened_read_to = read_to
 
     def apply(self, fact: AnyFact) -> None:
         match fact:
@@ -174,6 +186,7 @@ class Month:
         account.reached = frozenset(mark for mark in account.reached if not changed[mark[0]])
         account.hard, account.soft = hard, soft
         account.spent += fact.carried_pico_usd
+        self.carried_read_to = max(self.carried_read_to, fact.carried_read_to)
         self.began = True
 
     def _put(self, reservation: str, held: Held | None) -> None:
@@ -220,7 +233,7 @@ class Draft(Month):
         self.accounts = {model: replace(account) for model, account in under.accounts.items()}
         self.began = under.began
         self.orders_read_to = under.orders_read_to
-        self.opened_read_to = under.opened_read_to
+        self.carried_read_to = under.carried_read_to
         self._held_here: dict[str, Held | None] = {}
         self._costs_here: dict[str, Cost | None] = {}
 

@@ -7,15 +7,16 @@ exceed what was there, and sixty-four of them at once are a few appends.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 from eventlog import Conflict, EventLog, Past, Recorded, Tip
 from prometheus_client import Counter
 
 from conductor.budget import Answer, Command, decide
-from conductor.budget_month import Month, Orders
+from conductor.budget_month import Carried, Month, Orders
 
 log = structlog.get_logger()
 
@@ -34,14 +35,6 @@ class Overloaded(Exception):
     """More commands wait for a lane than it can take; ask again later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """What a month had spent before it had a budget, by model, with the log read up to `read_to`."""
-
-    by_model: Mapping[str, int]
-    read_to: int
-
-
 @dataclass(slots=True)
 class Waiting:
     command: Command
@@ -54,7 +47,9 @@ class Surroundings:
 
     orders: Callable[[], Orders]
     carried: Callable[[Orders], Awaitable[Carried]]
-    arm: Callable[[], Awaitable[None]]
+    # sets the timer over open reservations; answers when it fires
+    arm: Callable[[], Awaitable[datetime]]
+    now: Callable[[], datetime]
 
 
 @dataclass(slots=True)
@@ -141,19 +136,16 @@ class Lane:
             if not self.known:
                 await self.catch_up()
             orders = self.around.orders()
-            read_to, carried = orders.read_to, {}
-            if not self.month.began and orders.of(self.month.month):
-                before = await self.around.carried(orders)
-                read_to, carried = before.read_to, before.by_model
+            begins = not self.month.began and orders.of(self.month.month)
+            carried = await self.around.carried(orders) if begins else Carried()
             tip = self.tip
             decision = decide(self.month, commands, orders, carried)
             if not decision.facts:
                 return decision.answers
-            if decision.wants_timer:
-                # Before the append: whoever dies in between leaves a timer too many, never a reservation without one.
-                await self.around.arm()
+            # Before the append: whoever dies in between leaves a timer too many, never a reservation without one.
+            fires_at = await self.around.arm() if decision.wants_timer else None
             try:
-                stored = await self.events.append(self.month.lane, decision.facts, after=tip, read_to=read_to)
+                stored = await self.events.append(self.month.lane, decision.facts, after=tip, read_to=orders.read_to)
             except Conflict:
                 APPENDS.labels("conflict").inc()
                 self.shared = True
@@ -161,8 +153,13 @@ class Lane:
                 longest_s = min(PAUSE_S * (attempt + 1), PAUSE_MAX_S)
                 await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311 - a pause is no secret
                 continue
+            except Exception:
+                self.known = False  # it may have been stored: nothing is answered from memory until the log was asked
+                raise
             APPENDS.labels("stored").inc()
             self.observe(stored)
+            if fires_at and self.around.now() >= fires_at:
+                await self.around.arm()  # the append took so long that the timer may have fired on nothing
             if decision.dearer:
                 DEARER.inc(decision.dearer)
                 log.error("budget.dearer_than_reserved", lane=self.month.lane, requests=decision.dearer)

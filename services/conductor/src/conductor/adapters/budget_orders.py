@@ -80,6 +80,9 @@ class Project:
             except Conflict:
                 await asyncio.sleep(random.uniform(0, PAUSE_S))  # noqa: S311 - a pause is no secret
                 continue
+            except Exception:
+                self.known = False  # it may have been stored: nothing is answered from memory until the log was asked
+                raise
             self.observe(stored)
             return
         raise Conflict(f"{self.lane!r} changed {ATTEMPTS_MAX} times while a budget was being set")

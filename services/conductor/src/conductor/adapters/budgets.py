@@ -15,10 +15,10 @@ from eventlog import Client, EventLog, Recorded
 from eventlog.work import set_timer
 from factory.project.v1 import SetBudgetRequest
 
-from conductor.adapters.budget_lane import Carried, Lane, Surroundings
+from conductor.adapters.budget_lane import Lane, Surroundings
 from conductor.adapters.budget_orders import PROJECT_PREFIX, Project
-from conductor.budget import Adopt, Command, Extend, NoRoom, Release, Reserve, Reserved, Settle, Swept
-from conductor.budget_month import Held, Month, Orders, standings_of
+from conductor.budget import Adopt, Command, Expire, Extend, NoRoom, Release, Reserve, Reserved, Settle, Swept
+from conductor.budget_month import Carried, Held, Month, Orders, standings_of
 from conductor.budget_room import (
     CALLS_MAX,
     LANE_PREFIX,
@@ -161,8 +161,17 @@ class Budgets:
         await self._lane(lane).ask(Settle(reservation, model, amount, uncertain, read_to))
 
     async def release(self, lane: str, reservation: str, reason: str) -> None:
-        """Gives back what was reserved: nothing was spent."""
-        await self._lane(lane).ask(Release(reservation, reason))
+        """Gives back what was reserved for a request that was not made, unless it was, by another conductor.
+
+        A reservation has no owner: two conductors may have decided alike, and one of them made the request. So its
+        lease ends, and what became of the request is looked up, as in any sweep; who offers its work extends it first.
+        """
+        of_month = self._lane(lane)
+        await of_month.ask(Expire(reservation, self._now()))
+        held = of_month.month.held(reservation)
+        if held is not None and held.lease_until <= self._now():
+            found = await self._look_up([(reservation, held)], reason)
+            await asyncio.gather(*(of_month.ask(command) for command in found))
 
     async def confirm(self, lane: str, reservation: str, sequence: int) -> bool:
         """Whether the reservation of a request that stands at `sequence` in the log still holds, and will for a while.
@@ -187,7 +196,7 @@ class Budgets:
         if await self.standings(project, month) == ():
             return ""
         lane = self._lane(lane_id(project, month))
-        return lane.month.lane if lane.month.began and sequence > lane.month.opened_read_to else ""
+        return lane.month.lane if lane.month.began and sequence > lane.month.carried_read_to else ""
 
     async def set(self, request: SetBudgetRequest, who: str) -> Standing:
         """Sets limits from this month on, for the project or one model."""
@@ -227,7 +236,9 @@ class Budgets:
             soonest = min(held.lease_until for _, held in lane.month.every_held())
             await self._set_timer(lane.month.lane, max(soonest, self._now() + self._sweep_pause))
 
-    async def _look_up(self, ended: list[tuple[str, Held]]) -> list[Command]:
+    async def _look_up(
+        self, ended: list[tuple[str, Held]], reason: str = "the request was never made"
+    ) -> list[Command]:
         at_once = asyncio.Semaphore(LOOKUPS_AT_ONCE_MAX)
 
         async def look(reservation: str, held: Held) -> Command | None:
@@ -238,7 +249,7 @@ class Budgets:
                     # It keeps its money until somebody can tell; the others must not wait for it.
                     log.warning("budget.not_looked_up", reservation=reservation, error=repr(error))
                     return None
-            return Swept(held.lease_until, _then(reservation, held, outcome, self._now() + self._lease))
+            return Swept(held.lease_until, _then(reservation, held, outcome, self._now() + self._lease, reason))
 
         found = await asyncio.gather(*(look(id, held) for id, held in ended))
         return [command for command in found if command is not None]
@@ -260,6 +271,7 @@ class Budgets:
                 orders=lambda: self._project(project).orders,
                 carried=partial(self._carried, project, month),
                 arm=lambda: self._set_timer(id, self._now() + self._lease),
+                now=self._now,
             )
             lane = self._lanes[id] = Lane(self._log, Month(project, month), around)
             if len(self._lanes) > LANES_KEPT_MAX:
@@ -275,8 +287,9 @@ class Budgets:
             return Carried({}, orders.read_to)
         return await self._spent_so_far(project, month)
 
-    async def _set_timer(self, lane: str, at: datetime) -> None:
+    async def _set_timer(self, lane: str, at: datetime) -> datetime:
         await set_timer(self._nc, self._log.org, lane, TIMER, at)
+        return at
 
 
 def reservation_id(task_id: str, request_id: str) -> str:
@@ -284,11 +297,13 @@ def reservation_id(task_id: str, request_id: str) -> str:
     return f"{task_id}.{request_id}"
 
 
-def _then(reservation: str, held: Held, outcome: Outcome, lease_until: datetime) -> Extend | Settle | Release:
+def _then(
+    reservation: str, held: Held, outcome: Outcome, lease_until: datetime, reason: str
+) -> Extend | Settle | Release:
     match outcome:
         case Awaiting():
             return Extend(reservation, lease_until)
         case Ended(cost, uncertain, read_to):
             return Settle(reservation, held.model, cost, uncertain, read_to)
         case NeverMade():
-            return Release(reservation, "the request was never made")
+            return Release(reservation, reason)

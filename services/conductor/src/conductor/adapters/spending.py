@@ -9,7 +9,7 @@ from factory.task.v1 import TaskSubmitted
 from policy.calls import Tally
 from policy.prices import PriceBook
 
-from conductor.adapters.budget_lane import Carried
+from conductor.budget_month import Carried
 from conductor.budget_room import CALLS_MAX, month_of
 from conductor.known import Known
 
