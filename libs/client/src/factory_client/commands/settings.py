@@ -95,16 +95,20 @@ def set_(
 ) -> None:
     """Change how a project's tasks are routed; what is not named stays as it is.
 
-    Tasks that are planned already keep their plan. Rules count in mode custom only, and go with it. A new rule is put
-    before one that would hide it; a file sets the order. Somebody else's change meanwhile is never overwritten.
+    Tasks that are planned already keep their plan.
+    Rules count in mode custom only, and go with it.
+    A new rule is put before one that would hide it; a file sets the order.
+    Somebody else's change meanwhile is never overwritten.
 
-    A file: mode = "custom", excluded_models = ["gemini"], max_open_tasks = 20, and for each rule a table [[rules]]
-    with type = "logic", phase = "implement" (left out: any) and models = ["deepseek", "gpt"].
+    A file holds mode, rules, excluded_models and max_open_tasks, as TOML or JSON:
+      {"mode": "custom",
+       "rules": [{"type": "ui", "phase": "implement", "models": ["gpt"]},
+                 {"phase": "review", "models": ["claude"]}]}
 
     Examples:
       factory settings set shop --mode cost --reason "quarter's end"
-      factory settings set shop --mode custom --rule logic.implement=deepseek,gpt --rule any.review=claude
-      factory settings set shop --rule logic.implement=          # takes that rule away
+      factory settings set shop --mode custom --rule logic.implement=deepseek,gpt
+      factory settings set shop --rule logic.implement=     # takes that rule away
       factory settings set shop --exclude gemini --max-open-tasks 20
       factory settings set shop --file prefs.toml --expect-version 3
     """

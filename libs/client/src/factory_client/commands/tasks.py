@@ -17,7 +17,6 @@ from factory_client.factory import Factory
 from factory_client.following import Followed, follow, follow_as_json
 from factory_client.plain import one_line
 from factory_client.session import FAILED, USAGE, DataOption, JsonOption, TaskArgument, emit, fail, resolve, talk
-from factory_client.waiting import why_sentences
 from factory_client.words import age_text, money, pico_usd, plural, scope_word, state_word, type_word, usd
 
 # From here on there is room for every column of the list of tasks.
@@ -133,25 +132,6 @@ def report(
         emit(as_json(answer))
     else:
         typer.echo(render_tree(answer, long=long))
-
-
-def why(task: TaskArgument, as_json_lines: JsonOption = False, data: DataOption = None) -> None:
-    """Say whose turn it is, since when, what happened last, and what happens next.
-
-    Examples:
-      factory why 01kb2x7mz4e9
-      factory why 01kb2x7mz4e9 --json | jq -r .waiting_for
-    """
-
-    async def conversation(factory: Factory) -> Task:
-        return await factory.get(await resolve(factory, task))
-
-    found = talk(data, conversation)
-    if as_json_lines:
-        emit(as_json(found))
-        return
-    for sentence in why_sentences(found, datetime.now(UTC)):
-        typer.echo(one_line(sentence))
 
 
 def cancel(task: TaskArgument, as_json_lines: JsonOption = False, data: DataOption = None) -> None:
