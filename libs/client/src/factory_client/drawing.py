@@ -49,6 +49,14 @@ def folds(screen: Console) -> bool:
     return screen.is_terminal or bool(os.environ.get("COLUMNS"))
 
 
+def say(screen: Console, sentence: str, indent: int = 0, style: str = "") -> None:
+    """One sentence, folded to the terminal with its indentation; a pipe gets it as one line."""
+    text, margin = Text(one_line(sentence), style), Text(" " * indent)
+    lines = text.wrap(screen, max(screen.width - indent, 1)) if folds(screen) else [text]
+    for line in lines:
+        screen.print(margin + line, soft_wrap=True)
+
+
 class ProgressDrawing:
     """The steps of a task as a table that counts the seconds of what runs; Rich draws it several times a second."""
 

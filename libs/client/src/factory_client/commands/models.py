@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from factory_client.as_json import as_json
-from factory_client.drawing import console
+from factory_client.drawing import console, say
 from factory_client.drawing_models import (
     NO_DATA,
     NO_DATA_MARK,
@@ -56,11 +55,11 @@ def list_(context: typer.Context, as_json_lines: JsonOption = False, data: DataO
     if not served:
         return
     screen.print(drawn_health(served, screen.width))
-    typer.echo("calls of the last 24 hours; cost for 1,000 tokens; first pass: changes that needed no rework")
+    say(screen, "the last 24 hours; cost: for 1,000 tokens; first pass: changes that needed no rework")
     if shows_marks(served, screen.width):
         typer.echo(f"{NO_DATA_MARK} {NO_DATA}")
     for sentence in sick_sentences(served, datetime.now(UTC)):
-        screen.print(Text(one_line(sentence), "yellow"), soft_wrap=not screen.is_terminal)
+        say(screen, sentence, style="yellow")
 
 
 @models.command()

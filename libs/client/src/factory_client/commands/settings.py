@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 from factory.audit.v1 import PreviewRoutingResponse
 from factory.project.v1 import GetPreferencesResponse, Preferences
-from rich.text import Text
 
 from factory_client.as_json import as_json
-from factory_client.drawing import console
+from factory_client.drawing import console, say
 from factory_client.drawing_routing import drawn_history, drawn_preferences, drawn_preview, sum_of_preview
 from factory_client.errors import FactoryError
 from factory_client.factory import Factory
@@ -200,7 +199,7 @@ def preview(
     screen = console()
     screen.print(drawn_preview(found, screen.width))
     for line in sum_of_preview(found):
-        screen.print(Text(line), soft_wrap=not screen.is_terminal)
+        say(screen, line.strip(), len(line) - len(line.lstrip()))
 
 
 def _wanted(standing: Preferences, from_file: Written | None, change: Change) -> Preferences:

@@ -1,17 +1,14 @@
 """Why a task is where it is, and why it went the way it went."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from factory.task.v1 import ExplainResponse, PhaseKind, Task
 from rich.console import Console
-from rich.padding import Padding
-from rich.text import Text
 
 from factory_client.as_json import as_json
-from factory_client.drawing import console, folds
+from factory_client.drawing import console, say
 from factory_client.explaining import Told, phase_lines, told
 from factory_client.factory import Factory
 from factory_client.plain import one_line
@@ -61,29 +58,22 @@ def why(
     if wanted:
         _show(screen, [told(one) for one in explained.decisions], wanted)
         return
-    _say(screen, why_sentences(found, datetime.now(UTC)), 0)
+    for sentence in why_sentences(found, datetime.now(UTC)):
+        typer.echo(one_line(sentence))  # not folded: it may hold a command that somebody copies
     lines = phase_lines(found.plan, explained.decisions)
     if lines:
-        _say(screen, ["Who does what:"], 0)
-        _say(screen, lines, INDENT)
-        _say(screen, [f"Every decision about a phase: factory why {found.task_id} PHASE"], 0)
+        typer.echo("Who does what:")
+        for line in lines:
+            say(screen, line, INDENT)
+        typer.echo(f"Every decision about a phase: factory why {found.task_id} PHASE")
 
 
 def _show(screen: Console, decisions: list[Told], phase: str) -> None:
     if not decisions:
-        _say(screen, [f"nothing has been decided about {phase_word(phase_for(phase))} yet"], 0)
+        say(screen, f"nothing has been decided about {phase_word(phase_for(phase))} yet")
     for decision in decisions:
-        screen.print(Text(decision.heading, "bold"), soft_wrap=not folds(screen))
-        _say(screen, decision.sentences, INDENT)
+        say(screen, decision.heading, style="bold")
+        for sentence in decision.sentences:
+            say(screen, sentence, INDENT)
         if decision.receipt:
-            _say(screen, [decision.receipt], INDENT, "dim")
-
-
-def _say(screen: Console, sentences: Iterable[str], indent: int, style: str = "") -> None:
-    """One paragraph for each sentence, wrapped to the terminal; a pipe gets each as one line."""
-    for sentence in sentences:
-        text = Text(one_line(sentence), style)
-        if folds(screen):
-            screen.print(Padding(text, (0, 0, 0, indent)))
-        else:
-            screen.print(Text(" " * indent).append(text), soft_wrap=True)
+            say(screen, decision.receipt, INDENT, "dim")
