@@ -54,6 +54,7 @@ def say(screen: Console, sentence: str, indent: int = 0, style: str = "") -> Non
     text, margin = Text(one_line(sentence), style), Text(" " * indent)
     lines = text.wrap(screen, max(screen.width - indent, 1)) if folds(screen) else [text]
     for line in lines:
+        line.rstrip()
         screen.print(margin + line, soft_wrap=True)
 
 
