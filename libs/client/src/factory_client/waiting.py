@@ -38,7 +38,7 @@ def why_sentences(task: Task, now: datetime) -> list[str]:
         sentences.append(held_hint(task))
     if task.last_fact:
         sentences.append(f"The last thing that happened: {task.last_fact.rpartition('.')[2]}.")
-    if task.HasField("next_timer"):
+    if task.HasField("next_timer") and task.next_timer != task.deadline:
         ahead_s = (when(task.next_timer) - now).total_seconds()
         ahead = f"in {seconds_text(ahead_s)}" if ahead_s > 0 else "due now"
         sentences.append(f"The next timer fires at {clock_text(task.next_timer)} ({ahead}).")

@@ -34,9 +34,9 @@ PHASE_SYNONYMS = {"test": "write_tests", "tests": "write_tests", "documentation"
 # A word that fits every type or phase; the star is what shells like to take for themselves.
 ANY = frozenset({"any", "*"})
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-SPAN = re.compile(r"(\d{1,9}[smhd])+")
+SPAN = re.compile(r"([0-9]{1,9}[smhd])+")
 SPAN_MAX = timedelta(days=366)
-MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 
 class UnknownWord(ValueError):
@@ -197,6 +197,12 @@ def money(pico: int | str) -> str:
     return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:,.4f}"
 
 
+def money_left(pico: int) -> str:
+    """What is left of a limit, for people, rounded down: never more than there is."""
+    left = max(pico, 0)
+    return money(left - left % (PICO_PER_USD // (100 if left >= PICO_PER_USD else 10_000)))
+
+
 def quoted(pico_per_token: int) -> str:
     """A model's price for a million tokens: "$3.00"."""
     return f"${usd(pico_per_token * TOKENS_PER_QUOTE):,.2f}"
@@ -215,10 +221,12 @@ def share_text(share: float) -> str:
 
 
 def percent_of(part: int, whole: int) -> str:
-    """A part of an amount of money in percent, rounded down: what is not all is never 100%."""
+    """A part of an amount of money in percent, rounded down: what is not all is never 100%, what is some never 0%."""
     if whole <= 0:
         return "100%"
     tenths = part * 1000 // whole
+    if tenths == 0 and part > 0:
+        return "<0.1%"
     return f"{tenths // 10}%" if tenths >= 100 or tenths == 0 else f"{tenths // 10}.{tenths % 10}%"
 
 
@@ -227,7 +235,7 @@ def span_for(text: str) -> timedelta:
     asked = text.strip().lower().replace(" ", "")
     if not SPAN.fullmatch(asked):
         raise ValueError(f"{text!r} is not a span of time, such as 90m, 2h or 1d")
-    seconds = sum(int(count) * UNIT_S[unit] for count, unit in re.findall(r"(\d+)([smhd])", asked))
+    seconds = sum(int(count) * UNIT_S[unit] for count, unit in re.findall(r"([0-9]+)([smhd])", asked))
     if not 0 < seconds <= SPAN_MAX.total_seconds():
         raise ValueError(f"{text!r} is not a span of time of at most {SPAN_MAX.days} days")
     return timedelta(seconds=seconds)

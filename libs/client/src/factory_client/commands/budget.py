@@ -14,7 +14,7 @@ from factory_client.drawing import console
 from factory_client.factory import Factory
 from factory_client.plain import one_line
 from factory_client.session import USAGE, DataOption, JsonOption, ProjectArgument, emit, fail, talk
-from factory_client.words import money, month_for, percent_of, pico_usd, plural, usd
+from factory_client.words import money, money_left, month_for, percent_of, pico_usd, plural, usd
 
 NONE = "none"
 WHOLE_PROJECT = "project"
@@ -75,10 +75,11 @@ def show(
 def _held(found: GetBudgetResponse, name: str) -> list[str]:
     if not found.held_tasks:
         return []
-    waits = "waits" if found.held_tasks == 1 else "wait"
+    one = found.held_tasks == 1
+    waits, goes_on = ("waits", "it goes on by itself") if one else ("wait", "they go on by themselves")
     return [
         f"{plural(found.held_tasks, 'task')} {waits} for money: factory tasks --project {name} --state held",
-        f"they go on by themselves when there is room: factory budget set {name} --hard USD",
+        f"{goes_on} when there is room: factory budget set {name} --hard USD",
     ]
 
 
@@ -90,7 +91,7 @@ def _budget_table(found: GetBudgetResponse) -> Table:
     for one in found.budgets:
         hard, soft = _limit(one, "hard_pico_usd"), _limit(one, "soft_pico_usd")
         used = one.spent_pico_usd + one.reserved_pico_usd
-        left = money(max(hard - used, 0)) if hard is not None else "no limit"
+        left = money_left(hard - used) if hard is not None else "no limit"
         table.add_row(
             Text(one_line(one.model) or WHOLE_PROJECT, "cyan"),
             _spent(one),
@@ -148,15 +149,15 @@ def set_(
     async def conversation(factory: Factory) -> tuple[Budget, Budget]:
         found = await factory.budget(project)
         before = next((one for one in found.budgets if one.model == model), Budget(model=model))
-        limits = (
-            asked_hard if hard else _limit(before, "hard_pico_usd"),
-            asked_soft if soft else _limit(before, "soft_pico_usd"),
-        )
-        if None not in limits and limits[1] > limits[0]:  # type: ignore[operator]
-            fail(f"the soft limit {money(limits[1] or 0)} is above the hard limit {money(limits[0] or 0)}", USAGE)
-        exact = [None if limit is None else usd(limit) for limit in limits]
-        after = await factory.set_budget(project, model=model, hard_usd=exact[0], soft_usd=exact[1], reason=reason)
-        return before, after
+        new_hard = asked_hard if hard else _limit(before, "hard_pico_usd")
+        new_soft = asked_soft if soft else _limit(before, "soft_pico_usd")
+        if new_hard is not None and new_soft is not None and new_soft > new_hard:
+            fail(f"the soft limit {money(new_soft)} is above the hard limit {money(new_hard)}", USAGE)
+        exact = {
+            "hard_usd": None if new_hard is None else usd(new_hard),
+            "soft_usd": None if new_soft is None else usd(new_soft),
+        }
+        return before, await factory.set_budget(project, model=model, reason=reason, **exact)
 
     before, after = talk(data, conversation)
     if as_json_lines:
