@@ -388,6 +388,8 @@ class House(
         rows = [
             TaskRow(task_id=one, title=TITLE, amount=Amount(tokens=1500, cost_pico_usd="12300000000")) for one in ids
         ]
+        for row in rows:
+            row.state, row.hold_cause = self.state, self.known.hold_cause
         return TasksResponse(tasks=rows, next_page_token=token)
 
     def PendingReviews(self, request, context):

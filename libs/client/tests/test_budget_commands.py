@@ -56,7 +56,7 @@ def test_a_budget_that_holds_tasks_says_how_many_and_what_helps(run, spent):
 
 def test_a_project_without_a_budget_says_how_to_set_one(run, house):
     assert run("show", "shop", "--month", "2026-10").stdout == (
-        "no budget was ever set for shop; set one with: factory budget set shop --hard USD\n"
+        "shop has no budget in 2026-10; set one with:\nfactory budget set shop --hard USD\n"
     )
     assert house.seen[-1].month == "2026-10"
 

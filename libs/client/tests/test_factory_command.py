@@ -68,7 +68,6 @@ def test_a_dry_run_shows_the_plan_and_what_it_can_cost(run):
     result = run("submit", "Fix it", "--project", "shop", "--type", "ui", "--dry-run")
 
     assert "claude (no key)" in result.stdout
-    assert "implement goes to gpt, not to claude: no key" in result.stdout
     assert "the project's mode" in result.stdout
     assert result.stdout.endswith(
         "cost: at most $0.4200 without rework; usual cost: not enough data; nothing was submitted\n"

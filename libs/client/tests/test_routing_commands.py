@@ -325,6 +325,16 @@ def test_a_held_task_names_the_command_that_helps(run, house, cause, said):
     assert said in shown
 
 
+def test_the_list_of_tasks_says_what_a_held_one_waits_for(run, house, monkeypatch):
+    house.state, house.known.hold_cause = TASK_STATE_HELD, HOLD_CAUSE_BUDGET
+    monkeypatch.setenv("COLUMNS", "80")
+
+    lines = run("tasks").stdout.splitlines()
+
+    assert [line.count("held: budget") for line in lines if TASK[:14] in line] == [1]
+    assert max(map(len, lines)) <= 80
+
+
 def test_why_tells_deadline_and_overrides(run, house):
     house.known.deadline.FromSeconds(4_000_000_000)
     house.known.overrides.append(

@@ -49,9 +49,7 @@ def _read(path: Path, room: int) -> bytes:
     except OSError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error.strerror}") from None
     if len(content) > room:
-        raise ValueError(
-            f"attachments: at most {ATTACHMENTS_BYTES_MAX:,} bytes together, and {str(path)!r} exceeds that"
-        )
+        raise ValueError(f"at most {ATTACHMENTS_BYTES_MAX:,} bytes together, and {str(path)!r} exceeds that")
     return content
 
 

@@ -116,17 +116,6 @@ def drawn_plan(plan: Iterable[PlannedPhase]) -> RenderableType:
     return table
 
 
-def passed_over(plan: Iterable[PlannedPhase]) -> list[str]:
-    """For each phase that does not go to its first choice: what rules that one out."""
-    lines: list[str] = []
-    for phase in plan:
-        first = next(iter(phase.candidates), None)
-        if first is not None and first.model != phase.model and first.ruled_out:
-            who = phase.model or "nobody"
-            lines.append(f"{phase_word(phase.phase)} goes to {who}, not to {first.model}: {first.ruled_out}")
-    return lines
-
-
 def drawn_change(change: GetChangeResponse) -> RenderableType:
     """A change as an architect reads it: the diff, and below it, where the eye is then, what gate and reviewers say."""
     head = Text.assemble((one_line(change.title), "bold"), f"\n{change.task_id}")

@@ -77,7 +77,7 @@ def drawn_preview(found: PreviewRoutingResponse, width: int) -> RenderableType:
                 "would be": Text(one_line(phase.preview_model) or "nobody", "cyan" if other else "dim"),
                 "cost was": _cost(phase, "recorded_cost_pico_usd"),
                 "would be ": _cost(phase, "preview_cost_pico_usd"),
-                "because": Text(one_line(_because(phase)), "dim"),
+                "because": Text(one_line(phase.because), "dim"),
             }
             table.add_row(*(cells[str(column.header)] for column in table.columns))
     return table
@@ -85,11 +85,6 @@ def drawn_preview(found: PreviewRoutingResponse, width: int) -> RenderableType:
 
 def _cost(phase: PreviewedPhase, name: str) -> str:
     return money(getattr(phase, name)) if phase.HasField(name) else UNKNOWN
-
-
-def _because(phase: PreviewedPhase) -> str:
-    unknown = f"{UNKNOWN}: {phase.unknown_because}" if phase.unknown_because else ""
-    return "; ".join(part for part in (phase.because, unknown) if part)
 
 
 def sum_of_preview(found: PreviewRoutingResponse) -> Iterator[str]:

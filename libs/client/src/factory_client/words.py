@@ -12,7 +12,7 @@ from factory.gate.v1 import GateVerdict
 from factory.model.v1 import BreakerState
 from factory.phase.v1 import PhaseFailure, ReworkCause
 from factory.project.v1 import PreferenceMode
-from factory.task.v1 import PhaseKind, RouteSource, Scope, TaskState, TaskType
+from factory.task.v1 import HoldCause, PhaseKind, RouteSource, Scope, TaskState, TaskType
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -142,6 +142,11 @@ def source_word(value: int) -> str:
             return "an architect"
         case newer:
             return newer
+
+
+def held_word(value: int) -> str:
+    """What a held task waits for: "budget", "capacity", "no model"; empty where that is not told."""
+    return word(HoldCause, value)
 
 
 def breaker_word(value: int) -> str:

@@ -65,9 +65,8 @@ def show(
         typer.echo(f"{one_line(found.project)} in {one_line(found.month)} (UTC)")
         console().print(_budget_table(found))
     else:
-        typer.echo(
-            f"no budget was ever set for {one_line(project)}; set one with: factory budget set {name} --hard USD"
-        )
+        typer.echo(f"{one_line(project)} has no budget in {one_line(found.month)}; set one with:")
+        typer.echo(f"factory budget set {name} --hard USD")
     for line in _held(found, name):
         typer.echo(line)
 

@@ -13,7 +13,7 @@ from factory.task.v1 import Scope, TaskType
 from factory_client.as_json import as_json
 from factory_client.attachments import read_attachments, uploads
 from factory_client.commands.tasks import end_of
-from factory_client.drawing import console, drawn_plan, passed_over
+from factory_client.drawing import console, drawn_plan
 from factory_client.factory import Factory, Submitted
 from factory_client.following import Followed, follow, follow_as_json
 from factory_client.plain import one_line
@@ -174,9 +174,6 @@ def _show_plan(submitted: Submitted, kind: str, scope: str, decided: str, as_jso
     if decided:
         typer.echo(f"classified as {kind}, {scope}: {one_line(decided)}")
     console().print(drawn_plan(submitted.plan))
-    passed = passed_over(submitted.plan)
-    for line in passed:
-        typer.echo(one_line(line))
     for note in submitted.notes:
         typer.echo(f"note: {one_line(note)}")
     typer.echo(f"cost: {_cost(submitted)}; nothing was submitted")
