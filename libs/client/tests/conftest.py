@@ -1,4 +1,4 @@
-"""A factory of a hundred lines: the generated services over real gRPC, with everything in memory."""
+"""A factory in memory: the generated services over real gRPC."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +14,9 @@ from factory.audit.v1 import (
     LedgerLine,
     LedgerResponse,
     PendingReviewsResponse,
+    PreviewedPhase,
+    PreviewedTask,
+    PreviewRoutingResponse,
     Project,
     ProjectsResponse,
     TaskReportResponse,
@@ -28,7 +31,21 @@ from factory.delivery.v1 import DeliveryRequested, PullRequestOpened
 from factory.event.v1 import Event, Fact
 from factory.gate.v1 import GATE_VERDICT_PASS, GateJudged, GateRequested, TestRun
 from factory.log.v1 import LogPosition
-from factory.model.v1 import ListResponse, Model, ModelServiceServicer, add_ModelServiceServicer_to_server
+from factory.model.v1 import (
+    BREAKER_STATE_CLOSED,
+    BREAKER_STATE_OPEN,
+    TRIP_CAUSE_ERROR_RATE,
+    TRIP_CAUSE_QUALITY,
+    Breaker,
+    Health,
+    HealthEvidence,
+    ListResponse,
+    Model,
+    ModelServiceServicer,
+    RecoverResponse,
+    TripResponse,
+    add_ModelServiceServicer_to_server,
+)
 from factory.phase.v1 import (
     REWORK_CAUSE_MODEL_REVIEW,
     VERDICT_APPROVE,
@@ -37,7 +54,19 @@ from factory.phase.v1 import (
     PhaseRequested,
     ReworkRequested,
 )
-from factory.project.v1 import CreateResponse, ProjectServiceServicer, add_ProjectServiceServicer_to_server
+from factory.project.v1 import (
+    PREFERENCE_MODE_BALANCED,
+    Budget,
+    CreateResponse,
+    GetBudgetResponse,
+    GetPreferencesResponse,
+    Preferences,
+    PreferencesVersion,
+    ProjectServiceServicer,
+    SavePreferencesResponse,
+    SetBudgetResponse,
+    add_ProjectServiceServicer_to_server,
+)
 from factory.review.v1 import (
     ApproveResponse,
     GetChangeResponse,
@@ -51,6 +80,8 @@ from factory.review.v1 import (
 from factory.task.v1 import (
     PHASE_KIND_IMPLEMENT,
     PHASE_KIND_REVIEW,
+    ROUTE_SOURCE_DEFAULT,
+    ROUTE_SOURCE_MODE,
     SCOPE_FOCUSED,
     TASK_STATE_AWAITING_REVIEW,
     TASK_STATE_CLASSIFYING,
@@ -62,10 +93,14 @@ from factory.task.v1 import (
     CancelResponse,
     Candidate,
     ClassificationRequested,
+    Decision,
     EraseResponse,
+    ExplainResponse,
     GetResponse,
+    OverrideResponse,
     PhaseKind,
     PlannedPhase,
+    Receipt,
     ReleaseResponse,
     SubmitResponse,
     Task,
@@ -92,9 +127,10 @@ PLAN = [
     PlannedPhase(
         phase=PHASE_KIND_IMPLEMENT,
         model="gpt",
-        candidates=[Candidate(model="gpt", score=2), Candidate(model="claude", ruled_out="no key")],
+        candidates=[Candidate(model="claude", ruled_out="no key"), Candidate(model="gpt", score=2)],
+        source=ROUTE_SOURCE_MODE,
     ),
-    PlannedPhase(phase=PHASE_KIND_REVIEW, model="claude"),
+    PlannedPhase(phase=PHASE_KIND_REVIEW, model="claude", source=ROUTE_SOURCE_DEFAULT),
 ]
 USAGE = Usage(input_tokens=1000, cache_read_tokens=200, output_tokens=300)
 
@@ -187,6 +223,60 @@ def _arm(fact) -> str:
     return next(one.name for one in fields if one.message_type is fact.DESCRIPTOR)
 
 
+def decisions() -> list[Decision]:
+    """What was decided about the task's phases: a plan, and a request with its receipt."""
+    receipt = Receipt(policy_version="routing-2", inputs_digest="ab" * 32, world_read_to=1234, chosen="gpt")
+    receipt.because, receipt.source = "the project puts quality first", ROUTE_SOURCE_MODE
+    planned = [Decision(phase=one.phase, receipt=Receipt(chosen=one.model)) for one in PLAN]
+    asked = Decision(sequence=16, phase=PHASE_KIND_IMPLEMENT, round=1, request_id="implement-1-1", receipt=receipt)
+    asked.sentences[:] = [
+        "implement-1-1 is asked of gpt: the project puts quality first.",
+        "claude is ruled out: no \x1b[31mkey.",
+    ]
+    for one in planned:
+        one.type, one.sentences[:] = "factory.task.v1.TaskPlanned", ["It is planned."]
+    asked.type = "factory.phase.v1.PhaseRequested"
+    for one in (*planned, asked):
+        one.decided_at.FromSeconds(START_S + 2)
+    return [*planned, asked]
+
+
+def models() -> list[Model]:
+    """One model with figures and an open breaker, one without a key, one of which little is known."""
+    failing = HealthEvidence(observed=10, bad=7, reasons={"timeout": 2, "overloaded": 5})
+    tripped = Breaker(state=BREAKER_STATE_OPEN, cause=TRIP_CAUSE_ERROR_RATE, evidence=failing)
+    tripped.since.FromSeconds(START_S)
+    tripped.open_until.FromSeconds(START_S + 900)
+    bad_work = HealthEvidence(observed=5, bad=4, reasons={"gate block": 4})
+    of_type = Breaker(type=TASK_TYPE_UI, state=BREAKER_STATE_OPEN, cause=TRIP_CAUSE_QUALITY, evidence=bad_work)
+    health = Health(breakers=[tripped, of_type], in_flight=3, calls=48, error_rate=0.021, judged_changes=12)
+    health.latency_p50.FromMilliseconds(800)
+    health.latency_p95.FromMilliseconds(12_500)
+    health.pico_usd_per_1k_tokens, health.first_pass_yield = 4_200_000_000, 0.83
+    gpt = Model(model="gpt", display_name="GPT-5", configured=True, pretend=True, provider="openai", health=health)
+    gpt.input_pico_usd, gpt.output_pico_usd = 1_250_000, 10_000_000
+    new = Model(model="gemini", configured=True, health=Health(breakers=[Breaker(state=BREAKER_STATE_CLOSED)]))
+    return [gpt, Model(model="claude", ruled_out="ANTHROPIC_API_KEY is not set"), new]
+
+
+def preview() -> PreviewRoutingResponse:
+    """Two phases of one task: one that would be cheaper elsewhere, one whose cost is not known."""
+    cheaper = PreviewedPhase(
+        phase=PHASE_KIND_IMPLEMENT, recorded_model="gpt", preview_model="deepseek", because="the project's mode"
+    )
+    cheaper.recorded_cost_pico_usd, cheaper.preview_cost_pico_usd = "120000000000", "90000000000"
+    unknown = PreviewedPhase(phase=PHASE_KIND_REVIEW, recorded_model="claude", preview_model="gemini")
+    unknown.recorded_cost_pico_usd, unknown.unknown_because = "50000000000", "gemini has never reviewed a ui task"
+    task = PreviewedTask(task_id=TASK, title=TITLE, type=TASK_TYPE_UI, phases=[cheaper, unknown])
+    return PreviewRoutingResponse(
+        tasks=[task],
+        recorded_cost_pico_usd="120000000000",
+        preview_cost_pico_usd="90000000000",
+        changed_phases=2,
+        unknown_phases=1,
+    )
+
+
 @dataclass
 class House(
     TaskServiceServicer, ReviewServiceServicer, AuditServiceServicer, ModelServiceServicer, ProjectServiceServicer
@@ -202,6 +292,14 @@ class House(
     breaks: list[int] = field(default_factory=list)
     task_ids: list[str] = field(default_factory=lambda: [TASK, OTHER])
     state: TaskState = TASK_STATE_RUNNING
+    # What Get answers besides; what it does not name is as always.
+    known: Task = field(default_factory=Task)
+    versions: list[PreferencesVersion] = field(default_factory=list)
+    budgets: list[Budget] = field(default_factory=list)
+    held_tasks: int = 0
+    models: list[Model] = field(default_factory=models)
+    previewed: PreviewRoutingResponse = field(default_factory=preview)
+    typical_cost_pico_usd: int | None = None
 
     def _note(self, request, context) -> None:
         self.seen.append(request)
@@ -212,7 +310,12 @@ class House(
         if not request.title:
             refuse(context, code_pb2.INVALID_ARGUMENT, "the task is refused", title="expected 1 to 200 characters")
         if request.dry_run:
-            return SubmitResponse(plan=PLAN, notes=["one family only"], max_cost_pico_usd=420_000_000_000)
+            return SubmitResponse(
+                plan=PLAN,
+                notes=["one family only"],
+                max_cost_pico_usd=420_000_000_000,
+                typical_cost_pico_usd=self.typical_cost_pico_usd,
+            )
         known = self.keys.setdefault(request.idempotency_key or "-", request.title)
         if known != request.title:
             refuse(context, code_pb2.ALREADY_EXISTS, f"key {request.idempotency_key!r} has another title: {known!r}")
@@ -225,6 +328,8 @@ class House(
         task = Task(task_id=request.task_id, title=TITLE, state=self.state, waiting_for="executor-gpt")
         task.doing, task.last_fact = "implement (round 2), asked of gpt", "factory.phase.v1.PhaseRequested"
         task.since.FromSeconds(START_S)
+        task.plan.extend(PLAN)
+        task.MergeFrom(self.known)
         return GetResponse(task=task, position=LogPosition(stream="EVENTS", sequence=50))
 
     def Watch(self, request, context):
@@ -283,6 +388,8 @@ class House(
         rows = [
             TaskRow(task_id=one, title=TITLE, amount=Amount(tokens=1500, cost_pico_usd="12300000000")) for one in ids
         ]
+        for row in rows:
+            row.state, row.hold_cause = self.state, self.known.hold_cause
         return TasksResponse(tasks=rows, next_page_token=token)
 
     def PendingReviews(self, request, context):
@@ -314,9 +421,67 @@ class House(
 
     def List(self, request, context):
         self._note(request, context)
-        gpt = Model(model="gpt", display_name="GPT-5", configured=True, pretend=True, provider="openai")
-        gpt.input_pico_usd, gpt.output_pico_usd = 1_250_000, 10_000_000
-        return ListResponse(models=[gpt, Model(model="claude", ruled_out="ANTHROPIC_API_KEY is not set")])
+        return ListResponse(models=self.models)
+
+    def Trip(self, request, context):
+        self._note(request, context)
+        return TripResponse(position=LogPosition(stream="EVENTS", sequence=70))
+
+    def Recover(self, request, context):
+        self._note(request, context)
+        if request.model != "gpt":
+            refuse(context, code_pb2.FAILED_PRECONDITION, f"no breaker of {request.model} is open")
+        return RecoverResponse(position=LogPosition(stream="EVENTS", sequence=71))
+
+    def Override(self, request, context):
+        self._note(request, context)
+        return OverrideResponse(position=LogPosition(stream="EVENTS", sequence=72))
+
+    def Explain(self, request, context):
+        self._note(request, context)
+        return ExplainResponse(decisions=[one for one in decisions() if request.phase in (0, one.phase)])
+
+    def GetPreferences(self, request, context):
+        self._note(request, context)
+        if request.project != "shop":
+            refuse(context, code_pb2.NOT_FOUND, f"there is no project {request.project!r}")
+        stands = PreferencesVersion(preferences=Preferences(mode=PREFERENCE_MODE_BALANCED))
+        if self.versions:
+            stands = self.versions[-1]
+        return GetPreferencesResponse(
+            version=stands.version, preferences=stands.preferences, history=reversed(self.versions)
+        )
+
+    def SavePreferences(self, request, context):
+        self._note(request, context)
+        if request.HasField("expected_version") and request.expected_version != len(self.versions):
+            refuse(context, code_pb2.ABORTED, f"version {len(self.versions)} stands")
+        saved = PreferencesVersion(version=len(self.versions) + 1, saved_by="ada", reason=request.reason)
+        saved.preferences.CopyFrom(request.preferences)
+        saved.saved_at.FromSeconds(START_S)
+        self.versions.append(saved)
+        return SavePreferencesResponse(version=saved.version, position=LogPosition(stream="EVENTS", sequence=80))
+
+    def PreviewRouting(self, request, context):
+        self._note(request, context)
+        return self.previewed
+
+    def GetBudget(self, request, context):
+        self._note(request, context)
+        return GetBudgetResponse(
+            project=request.project,
+            month=request.month or "2026-11",
+            budgets=self.budgets,
+            held_tasks=self.held_tasks,
+        )
+
+    def SetBudget(self, request, context):
+        self._note(request, context)
+        budget = Budget(model=request.model)
+        for name in ("hard_pico_usd", "soft_pico_usd"):
+            if request.HasField(name):
+                setattr(budget, name, getattr(request, name))
+        return SetBudgetResponse(budget=budget, position=LogPosition(stream="EVENTS", sequence=90))
 
     def Create(self, request, context):
         self._note(request, context)

@@ -9,12 +9,16 @@ from factory.audit.v1 import LedgerLine, TaskReportResponse
 from factory.call.v1 import CALL_OUTCOME_OK
 from factory.event.v1 import Event, Fact
 from factory.log.v1 import LogPosition
-from factory.phase.v1 import PhaseSkipped
+from factory.model.v1 import Health
+from factory.phase.v1 import PhaseRequested, PhaseSkipped
 from factory.task.v1 import (
+    PHASE_KIND_IMPLEMENT,
     PHASE_KIND_REVIEW,
     TASK_STATE_AWAITING_REVIEW,
     TASK_STATE_COMPLETED,
     TASK_STATE_FAILED,
+    RequestExpired,
+    RoutingOverridden,
     Task,
     TaskState,
     WatchResponse,
@@ -24,7 +28,20 @@ from factory_client.discovery import NoAddress, find_address
 from factory_client.plain import one_line, plain
 from factory_client.progress import Progress, Stage, advance
 from factory_client.waiting import why_sentences
-from factory_client.words import code_word, money, pico_usd, seconds_text, state_word, task_type_for, usd_text, word
+from factory_client.words import (
+    code_word,
+    money,
+    money_left,
+    percent_of,
+    pico_usd,
+    seconds_text,
+    share_text,
+    span_for,
+    state_word,
+    task_type_for,
+    usd_text,
+    word,
+)
 
 NOW = datetime(2026, 11, 23, 14, 5, 0, tzinfo=UTC)
 
@@ -52,6 +69,45 @@ def test_what_is_no_amount_of_money_is_refused(amount):
 )
 def test_a_span_of_time_reads_as_one_would_say_it(seconds, shown):
     assert seconds_text(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("45s", 45), ("90m", 5400), ("2h", 7200), ("1d", 86_400), ("1h30m", 5400), (" 2H ", 7200)]
+)
+def test_a_span_of_time_is_read_as_it_is_written(text, seconds):
+    assert span_for(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["", "2", "h", "0m", "-1h", "1.5h", "2 weeks", "367d", "999999999d", "٢h"])
+def test_what_is_no_span_of_time_is_refused(text):
+    with pytest.raises(ValueError, match="is not a span of time"):
+        span_for(text)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "shown"),
+    [(0, 5, "0%"), (1, 10**6, "<0.1%"), (21, 1000, "2.1%"), (999_999, 10**6, "99%"), (5, 5, "100%"), (1, 0, "100%")],
+)
+def test_a_share_of_a_budget_is_never_rounded_up(part, whole, shown):
+    assert percent_of(part, whole) == shown
+
+
+def test_what_is_left_is_never_more_than_there_is():
+    assert money_left(4_999_999_999_999) == "$4.99"
+    assert money_left(999_999_999_999) == "$0.9999"
+    assert money_left(-1) == "$0.00"
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0, "0%"), (0.021, "2.1%"), (0.83, "83%"), (1, "100%")])
+def test_a_share_reads_as_percent(share, shown):
+    assert share_text(share) == shown
+
+
+def test_json_names_dollars_wherever_a_name_says_pico_dollars():
+    shown = as_json(Health(pico_usd_per_1k_tokens=4_200_000_001))
+
+    assert shown["usd_per_1k_tokens"] == "0.004200000001"
+    assert "error_rate" in shown and shown["error_rate"] is None
 
 
 def test_a_state_of_a_newer_release_has_a_word_too():
@@ -131,6 +187,32 @@ def test_a_skipped_phase_stays_on_the_screen_with_its_reason(told):
 
     assert [(s.label, s.note) for s in progress.steps if s.stage is Stage.SKIPPED] == [
         ("review", "skipped: one family only")
+    ]
+
+
+def test_a_phase_that_is_given_to_another_model_stops_and_begins_again(told):
+    given = RoutingOverridden(phase=PHASE_KIND_IMPLEMENT, model="claude", overridden_by="ada")
+    given.request_id = "implement-1-1"
+    asked = PhaseRequested(request_id="implement-1-2", phase=PHASE_KIND_IMPLEMENT, model="claude")
+    event = Event(facts=[Fact(routing_overridden=given), Fact(phase_requested=asked)]).SerializeToString()
+    progress = Progress()
+    for response in (*told[:3], WatchResponse(sequence=20, event=event)):
+        progress = advance(progress, response)
+
+    assert [(s.who, s.stage, s.note) for s in progress.steps if s.label == "implement"] == [
+        ("gpt", Stage.FAILED, "given to claude by ada"),
+        ("claude", Stage.RUNNING, "given to claude by ada"),
+    ]
+
+
+def test_a_request_that_expires_is_over_on_the_screen(told):
+    event = Event(facts=[Fact(request_expired=RequestExpired(request_id="implement-1-1"))]).SerializeToString()
+    progress = Progress()
+    for response in (*told[:3], WatchResponse(sequence=20, event=event)):
+        progress = advance(progress, response)
+
+    assert [(s.stage, s.note) for s in progress.steps if s.label == "implement"] == [
+        (Stage.FAILED, "not answered by its deadline")
     ]
 
 

@@ -1,9 +1,11 @@
 """The library, against a real gRPC server."""
 
 import asyncio
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from factory.project.v1 import PREFERENCE_MODE_COST, Preferences
 from factory.task.v1 import TASK_STATE_COMPLETED, TASK_TYPE_API
 from factory_client import Factory, FactoryError, FieldViolation
 
@@ -156,6 +158,60 @@ async def test_the_ledger_comes_line_by_line(house):
         calls = [line.call_id async for line in factory.ledger(TASK)]
 
     assert calls == [f"{TASK}.implement-1-1-1", f"{TASK}.implement-1-1-2"]
+
+
+async def test_preferences_are_saved_over_the_version_that_was_seen(house):
+    async with Factory(house.url) as factory:
+        stands = await factory.preferences("shop")
+        stands.preferences.excluded_models.append("gemini")
+        version = await factory.save_preferences("shop", stands.preferences, expected_version=stands.version)
+        with pytest.raises(FactoryError) as refused:
+            await factory.save_preferences("shop", stands.preferences, expected_version=stands.version)
+
+    assert (version, refused.value.code) == (1, "ABORTED")
+
+
+async def test_a_preview_is_never_older_than_ones_own_last_command(house):
+    async with Factory(house.url) as factory:
+        version = await factory.save_preferences("shop", Preferences(mode=PREFERENCE_MODE_COST))
+        found = await factory.preview_routing("shop", Preferences(mode=PREFERENCE_MODE_COST), tasks=5)
+
+    assert (version, len(found.tasks)) == (1, 1)
+    assert house.seen[-1].min_position.sequence == 80
+
+
+async def test_a_budget_without_limits_has_none(house):
+    async with Factory(house.url) as factory:
+        budget = await factory.set_budget("shop", model="gpt", hard_usd=Decimal("0.000000000001"))
+
+    assert (budget.model, budget.hard_pico_usd, budget.HasField("soft_pico_usd")) == ("gpt", 1, False)
+
+
+async def test_a_phase_is_given_away_taken_back_and_explained(house):
+    async with Factory(house.url) as factory:
+        await factory.override(TASK, "implement", "claude", "it knows")
+        await factory.override(TASK, "implement", "")
+        explained = await factory.explain(TASK, "implement")
+
+    assert [request.model for request in house.seen[:2]] == ["claude", ""]
+    assert explained.decisions[-1].receipt.chosen == "gpt"
+
+
+async def test_a_deadline_and_attachments_reach_the_wire(house):
+    async with Factory(house.url) as factory:
+        await factory.submit("Fix it", project="shop", deadline=timedelta(hours=2), attachments={"log.txt": b"x"})
+
+    assert house.seen[0].limits.timeout.ToTimedelta() == timedelta(hours=2)
+    assert [one.name for one in house.seen[0].attachments] == ["log.txt"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b.txt", "..\\b.txt", "x" * 101])
+async def test_an_attachment_is_called_by_a_name_and_no_path(house, name):
+    async with Factory(house.url) as factory:
+        with pytest.raises(ValueError, match="a file name without a path"):
+            await factory.submit("Fix it", project="shop", attachments={name: b"x"})
+
+    assert house.seen == []
 
 
 async def test_audit_may_live_at_another_address(house):

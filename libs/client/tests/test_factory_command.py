@@ -68,14 +68,27 @@ def test_a_dry_run_shows_the_plan_and_what_it_can_cost(run):
     result = run("submit", "Fix it", "--project", "shop", "--type", "ui", "--dry-run")
 
     assert "claude (no key)" in result.stdout
-    assert "cost: at most $0.4200 without rework; nothing was submitted" in result.stdout
+    assert "the project's mode" in result.stdout
+    assert result.stdout.endswith(
+        "cost: at most $0.4200 without rework; usual cost: not enough data; nothing was submitted\n"
+    )
+
+
+def test_a_dry_run_says_what_such_a_task_usually_costs_where_that_is_known(run, house):
+    house.typical_cost_pico_usd = 81_000_000_000
+
+    shown = run("submit", "Fix it", "--project", "shop", "--type", "ui", "--dry-run").stdout
+    told = json.loads(run("submit", "Fix it", "--project", "shop", "--type", "ui", "--dry-run", "--json").stdout)
+
+    assert shown.endswith("cost: about $0.0810, at most $0.4200 without rework; nothing was submitted\n")
+    assert told["typical_cost_usd"] == "0.081"
 
 
 def test_a_dry_run_as_json_gives_the_cost_as_a_decimal_string(run):
     result = run("submit", "Fix it", "--project", "shop", "--type", "ui", "--dry-run", "--json")
 
     shown = json.loads(result.stdout)
-    assert shown["max_cost_usd"] == "0.42"
+    assert (shown["max_cost_usd"], shown["typical_cost_usd"]) == ("0.42", None)
     assert [phase["model"] for phase in shown["plan"]] == ["gpt", "claude"]
 
 
@@ -323,7 +336,13 @@ def test_projects_are_added_and_listed(run, house):
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_every_command_explains_itself_with_examples(name):
     result = CliRunner().invoke(app, [name, "--help"], prog_name="factory")
-    subcommands = {"review": ["list", "show", "approve", "request-changes", "reject"], "project": ["add", "list"]}
+    subcommands = {
+        "review": ["list", "show", "approve", "request-changes", "reject"],
+        "project": ["add", "list"],
+        "settings": ["show", "set", "history", "preview"],
+        "budget": ["show", "set"],
+        "models": ["trip", "recover"],
+    }
 
     assert result.exit_code == 0
     for words in [[name, sub] for sub in subcommands.get(name, [])] or [[name]]:
@@ -388,6 +407,6 @@ def test_a_list_fits_its_terminal_and_keeps_what_tells_how_things_stand(run, mon
     assert [word for word in heading.split() if word in wanted] == wanted
 
 
-@pytest.mark.parametrize("group", ["review", "project"])
+@pytest.mark.parametrize("group", ["review", "project", "settings", "budget", "models"])
 def test_a_group_offers_no_completion_of_its_own(run, group):
     assert "completion" not in run(group, "--help").stdout

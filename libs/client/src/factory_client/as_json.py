@@ -1,7 +1,7 @@
 """Messages as JSON for programs: the keys are the contract's field names, in words a program likes.
 
 Rules: enums are lower-case words ("awaiting_review", "" where unspecified); times are RFC 3339 in UTC; durations are
-seconds under `<name>_s`; amounts are exact decimal strings in US dollars under `<name>_usd` instead of `_pico_usd`;
+seconds under `<name>_s`; amounts are exact decimal strings in US dollars, and `pico_usd` in a name is `usd` then;
 a log position is its sequence. What is absent is null, never 0. Bytes are left out.
 """
 
@@ -16,7 +16,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from factory_client.words import usd_text
 
-MONEY = "_pico_usd"
+# Everywhere in a name: `max_cost_pico_usd`, `pico_usd_per_1k_tokens`.
+MONEY, DOLLARS = "pico_usd", "usd"
 NANO = 10**9
 
 
@@ -39,8 +40,8 @@ def _pair(message: Message, field: Any) -> tuple[str, Any]:
         one = _one(field)
         return field.name, [one(item) for item in value]
     absent = field.has_presence and not message.HasField(field.name)
-    if field.name.endswith(MONEY):
-        return field.name.removesuffix(MONEY) + "_usd", None if absent else usd_text(value)
+    if MONEY in field.name:
+        return field.name.replace(MONEY, DOLLARS), None if absent else usd_text(value)
     if field.message_type is Duration.DESCRIPTOR:
         return f"{field.name}_s", None if absent else value.ToNanoseconds() / NANO
     return field.name, None if absent else _one(field)(value)

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from factory_client.plain import one_line, plain
 from factory_client.progress import HUMAN, Progress, Stage, Step
-from factory_client.words import phase_word, plural, seconds_text, severity_word, verdict_word
+from factory_client.words import phase_word, plural, seconds_text, severity_word, source_word, verdict_word
 
 MARKS = {
     Stage.PLANNED: Text("·", "dim"),
@@ -42,6 +42,20 @@ def console(stderr: bool = False) -> Console:
     if not made.is_terminal and not os.environ.get("COLUMNS"):
         made.width = WIDTH_UNKNOWN
     return made
+
+
+def folds(screen: Console) -> bool:
+    """Whether long lines are to be folded: where somebody reads, and the width is known."""
+    return screen.is_terminal or bool(os.environ.get("COLUMNS"))
+
+
+def say(screen: Console, sentence: str, indent: int = 0, style: str = "") -> None:
+    """One sentence, folded to the terminal with its indentation; a pipe gets it as one line."""
+    text, margin = Text(one_line(sentence), style), Text(" " * indent)
+    lines = text.wrap(screen, max(screen.width - indent, 1)) if folds(screen) else [text]
+    for line in lines:
+        line.rstrip()
+        screen.print(margin + line, soft_wrap=True)
 
 
 class ProgressDrawing:
@@ -89,14 +103,16 @@ def _span(step: Step, now_s: float) -> str:
 
 
 def drawn_plan(plan: Iterable[PlannedPhase]) -> RenderableType:
-    """Phases and models, with what ruled the others out."""
+    """Phases and models: what put each first, who comes next, and what ruled the others out."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("phase", "model", "next in line"):
+    for heading in ("phase", "model", "by", "next in line", "ruled out"):
         table.add_column(heading, overflow="fold")
     for phase in plan:
         others = [one for one in phase.candidates if one.model != phase.model]
-        said = ", ".join(f"{one.model} ({one.ruled_out})" if one.ruled_out else one.model for one in others)
-        table.add_row(phase_word(phase.phase), Text(phase.model, "cyan"), Text(one_line(said), "dim"))
+        able = ", ".join(one.model for one in others if not one.ruled_out)
+        ruled_out = "\n".join(one_line(f"{one.model} ({one.ruled_out})") for one in others if one.ruled_out)
+        model, by = Text(one_line(phase.model) or "nobody", "cyan"), source_word(phase.source)
+        table.add_row(phase_word(phase.phase), model, by, Text(one_line(able), "dim"), Text(ruled_out, "yellow"))
     return table
 
 

@@ -5,8 +5,7 @@ Speaks gRPC and nothing else; keeps no state but the connection and the last log
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from types import TracebackType
 from typing import Self
@@ -27,7 +26,6 @@ from factory.audit.v1 import (
     UsageResponse,
 )
 from factory.log.v1 import LogPosition
-from factory.model.v1 import ListRequest, Model
 from factory.project.v1 import CreateRequest
 from factory.review.v1 import (
     ApproveRequest,
@@ -40,7 +38,6 @@ from factory.task.v1 import (
     CancelRequest,
     EraseRequest,
     GetRequest,
-    PlannedPhase,
     ReleaseRequest,
     SubmitRequest,
     Task,
@@ -48,11 +45,15 @@ from factory.task.v1 import (
     WatchResponse,
 )
 
+from factory_client.attachments import uploads
 from factory_client.errors import FactoryError
+from factory_client.steering import Steering
+from factory_client.submitted import Submitted as Submitted
+from factory_client.submitted import submitted_from
 from factory_client.watching import has_ended as has_ended
 from factory_client.watching import watched
 from factory_client.wire import Wire
-from factory_client.words import dimension_for, pico_usd, scope_for, state_for, task_type_for, usd
+from factory_client.words import dimension_for, pico_usd, scope_for, state_for, task_type_for
 
 # The stream that every sequence of this client counts in.
 EVENTS = "EVENTS"
@@ -62,22 +63,7 @@ SUBMIT_TIMEOUT_S = 120
 PAGE_SIZE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """What became of a submission. On a dry run `task_id` is empty and `plan` is filled."""
-
-    task_id: str
-    # The task was there already, submitted before with the same key.
-    existed: bool
-    # Log position at which the task is known.
-    position: int
-    plan: tuple[PlannedPhase, ...] = ()
-    notes: tuple[str, ...] = ()
-    # Dry run: the most that the plan can cost without rework; None where a model has no price.
-    max_cost_usd: Decimal | None = None
-
-
-class Factory(AbstractAsyncContextManager["Factory"]):
+class Factory(Steering, AbstractAsyncContextManager["Factory"]):
     """A factory at `url` ("127.0.0.1:7070", or "https://factory.example:443" for TLS), opened by `token`.
 
     Every method raises `FactoryError` when the factory refuses or cannot be reached. Questions to the audit wait until
@@ -128,11 +114,14 @@ class Factory(AbstractAsyncContextManager["Factory"]):
         labels: Mapping[str, str] | None = None,
         base_branch: str = "",
         max_cost_usd: Decimal | str | float | None = None,
+        deadline: timedelta | None = None,
+        attachments: Mapping[str, bytes] | None = None,
         dry_run: bool = False,
     ) -> Submitted:
         """Hands in a task for a project (or, for operators, a repository).
 
-        With a `key` it is safe to call again: the same key finds the same task, for ever.
+        With a `key` it is safe to call again: the same key finds the same task, for ever. A task that has no pull
+        request by its `deadline`, from now on, fails. `attachments` are images or texts by file name.
         """
         request = SubmitRequest(
             title=title,
@@ -145,14 +134,14 @@ class Factory(AbstractAsyncContextManager["Factory"]):
             scope=scope_for(scope),
             idempotency_key=key,
             dry_run=dry_run,
+            attachments=uploads(attachments or {}),
         )
+        if deadline is not None:
+            request.limits.timeout.FromTimedelta(deadline)
         if max_cost_usd is not None:
             request.limits.max_cost_pico_usd = pico_usd(max_cost_usd)
         answer = await self._wire.call(self._wire.tasks.Submit, request, SUBMIT_TIMEOUT_S)
-        most = usd(answer.max_cost_pico_usd) if answer.HasField("max_cost_pico_usd") else None
-        return Submitted(
-            answer.task_id, answer.existed, answer.position.sequence, tuple(answer.plan), tuple(answer.notes), most
-        )
+        return submitted_from(answer)
 
     async def get(self, task_id: str) -> Task:
         """What a task is doing and whose turn it is."""
@@ -276,10 +265,6 @@ class Factory(AbstractAsyncContextManager["Factory"]):
         )
         async for line in self._wire.pages(self._wire.audit.Ledger, request, "lines", limit):
             yield line
-
-    async def models(self) -> list[Model]:
-        """Every model in the routing table, and what it can do."""
-        return list((await self._wire.call(self._wire.models.List, ListRequest())).models)
 
     # Projects
 

@@ -18,6 +18,7 @@ from factory_client.drawing import ProgressDrawing
 from factory_client.factory import Factory
 from factory_client.plain import one_line
 from factory_client.progress import Progress, advance
+from factory_client.waiting import held_hint
 from factory_client.words import seconds_text, when
 
 REDRAWS_PER_S = 8
@@ -97,7 +98,7 @@ def _hint(response: WatchResponse) -> str:
         case value if value == TASK_STATE_AWAITING_REVIEW:
             return f"waiting for an architect: factory review show {task_id}, then factory review approve {task_id}"
         case value if value == TASK_STATE_HELD:
-            return f"held until somebody lets it go on: factory release {task_id}, or factory cancel {task_id}"
+            return f"held. {one_line(held_hint(response.task))}; or end it with: factory cancel {task_id}"
         case _:
             return ""
 

@@ -18,19 +18,22 @@ from typer.main import get_command
 # Other packages of the factory add commands here: name = "package.commands:function".
 ENTRY_POINTS = "factory.commands"
 
-START, TASKS, REVIEW, MONEY, MORE = "Start", "Tasks", "Review", "Tokens and money", "More"
+START, TASKS, REVIEW, ROUTING, MONEY, MORE = "Start", "Tasks", "Review", "Routing", "Tokens and money", "More"
 
 BUILT_IN = {
     "submit": "factory_client.commands.submit:submit",
     "watch": "factory_client.commands.tasks:watch",
     "tasks": "factory_client.commands.tasks:tasks",
-    "why": "factory_client.commands.tasks:why",
+    "why": "factory_client.commands.why:why",
     "report": "factory_client.commands.tasks:report",
     "release": "factory_client.commands.tasks:release",
     "cancel": "factory_client.commands.tasks:cancel",
     "erase": "factory_client.commands.tasks:erase",
     "review": "factory_client.commands.review:review",
-    "models": "factory_client.commands.money:models",
+    "models": "factory_client.commands.models:models",
+    "settings": "factory_client.commands.settings:settings",
+    "override": "factory_client.commands.override:override",
+    "budget": "factory_client.commands.budget:budget",
     "usage": "factory_client.commands.money:usage",
     "ledger": "factory_client.commands.money:ledger",
     "project": "factory_client.commands.project:project",
@@ -40,7 +43,8 @@ PANELS = {
     START: ("demo", "up", "doctor", "run", "bootstrap"),
     TASKS: ("submit", "watch", "tasks", "why", "report", "release", "cancel", "erase", "classify", "project"),
     REVIEW: ("review",),
-    MONEY: ("models", "usage", "ledger", "reconcile"),
+    ROUTING: ("models", "settings", "override"),
+    MONEY: ("budget", "usage", "ledger", "reconcile"),
 }
 
 

@@ -28,6 +28,8 @@ from factory.phase.v1 import (
 from factory.review.v1 import ChangesRequested, HumanReviewRequested, TaskApproved, TaskRejected
 from factory.task.v1 import (
     ClassificationRequested,
+    RequestExpired,
+    RoutingOverridden,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
@@ -107,6 +109,13 @@ def _with(progress: Progress, fact: AnyFact, now_s: float) -> Progress:
             return replace(progress, steps=(*progress.steps, *planned, *rest))
         case ReworkRequested(cause=cause):
             return replace(progress, because=f"again, after {CAUSES.get(cause, cause_word(cause))}")
+        case RoutingOverridden(model=model, overridden_by=who, request_id=request):
+            given = f"given to {model} by {who}" if model else f"given back to its route by {who}"
+            return (
+                replace(_ended(progress, request, now_s, given, Stage.FAILED), because=given) if request else progress
+            )
+        case RequestExpired(request_id=request):
+            return _ended(progress, request, now_s, "not answered by its deadline", Stage.FAILED)
         case PhaseRerouted(from_model=before, to_model=model, reason=reason):
             return replace(progress, because=f"{model} instead of {before}: {failure_word(reason)}")
         case TaskHeld(reason=reason):

@@ -34,6 +34,11 @@ TaskArgument = Annotated[
     str, typer.Argument(metavar="TASK", help="Task id, or the first six or more characters of it.", show_default=False)
 ]
 
+PhaseArgument = Annotated[
+    str, typer.Argument(metavar="PHASE", help="design, implement, review, refactor, …", show_default=False)
+]
+ProjectArgument = Annotated[str, typer.Argument(metavar="PROJECT", help="Name of the project.", show_default=False)]
+
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """One line on stderr, and the end."""

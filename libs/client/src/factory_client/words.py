@@ -1,6 +1,7 @@
 """Words for people and for the contract's enums, money and times. Pure; the one place where they are spelled."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import cast
 
@@ -8,8 +9,11 @@ from factory.artifact.v1 import Severity
 from factory.audit.v1 import UsageDimension
 from factory.call.v1 import CallOutcome
 from factory.gate.v1 import GateVerdict
+from factory.model.v1 import BreakerState
 from factory.phase.v1 import PhaseFailure, ReworkCause
-from factory.task.v1 import PhaseKind, Scope, TaskState, TaskType
+from factory.project.v1 import PreferenceMode
+from factory.task.v1 import HoldCause, PhaseKind, RouteSource, Scope, TaskState, TaskType
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 PICO_PER_USD = 10**12
@@ -25,6 +29,14 @@ SYNONYMS = {
     "docs": "documentation",
     "endpoint": "api",
 }
+PHASE_SYNONYMS = {"test": "write_tests", "tests": "write_tests", "documentation": "document", "docs": "document"}
+
+# A word that fits every type or phase; the star is what shells like to take for themselves.
+ANY = frozenset({"any", "*"})
+UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SPAN = re.compile(r"([0-9]{1,9}[smhd])+")
+SPAN_MAX = timedelta(days=366)
+MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 
 class UnknownWord(ValueError):
@@ -85,6 +97,16 @@ def dimension_for(text: str) -> UsageDimension:
     return cast("UsageDimension", value_of(UsageDimension, asked, "dimension"))
 
 
+def phase_for(text: str) -> PhaseKind:
+    """The phase of a word: "implement", "write_tests", …"""
+    return cast("PhaseKind", value_of(PhaseKind, PHASE_SYNONYMS.get(text.strip().lower(), text), "phase"))
+
+
+def mode_for(text: str) -> PreferenceMode:
+    """The mode of a word: "balanced", "quality", "cost" or "custom"."""
+    return cast("PreferenceMode", value_of(PreferenceMode, text, "mode"))
+
+
 def state_word(value: int) -> str:
     return word(TaskState, value)
 
@@ -99,6 +121,36 @@ def scope_word(value: int) -> str:
 
 def phase_word(value: int) -> str:
     return word(PhaseKind, value)
+
+
+def mode_word(value: int) -> str:
+    return word(PreferenceMode, value) or "balanced"
+
+
+def source_word(value: int) -> str:
+    """What put a model first, in words."""
+    match code_word(RouteSource, value):
+        case "":
+            return ""
+        case "default":
+            return "the routing table"
+        case "mode":
+            return "the project's mode"
+        case "custom":
+            return "a rule of the project"
+        case "override":
+            return "an architect"
+        case newer:
+            return newer
+
+
+def held_word(value: int) -> str:
+    """What a held task waits for: "budget", "capacity", "no model"; empty where that is not told."""
+    return word(HoldCause, value)
+
+
+def breaker_word(value: int) -> str:
+    return word(BreakerState, value)
 
 
 def severity_word(value: int) -> str:
@@ -150,9 +202,60 @@ def money(pico: int | str) -> str:
     return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:,.4f}"
 
 
+def money_left(pico: int) -> str:
+    """What is left of a limit, for people, rounded down: never more than there is."""
+    left = max(pico, 0)
+    return money(left - left % (PICO_PER_USD // (100 if left >= PICO_PER_USD else 10_000)))
+
+
 def quoted(pico_per_token: int) -> str:
     """A model's price for a million tokens: "$3.00"."""
     return f"${usd(pico_per_token * TOKENS_PER_QUOTE):,.2f}"
+
+
+def cost_text(typical: int | None, most: int | None) -> str:
+    """What something will cost, as far as it is known: "about $0.08, at most $0.61"."""
+    known = [f"{said} {money(pico)}" for said, pico in (("about", typical), ("at most", most)) if pico is not None]
+    return ", ".join(known)
+
+
+def share_text(share: float) -> str:
+    """A share of 1 in percent: "83%", "2.1%"; exact enough for a table."""
+    percent = share * 100
+    return f"{percent:.0f}%" if percent >= 10 or percent == 0 else f"{percent:.1f}%"
+
+
+def percent_of(part: int, whole: int) -> str:
+    """A part of an amount of money in percent, rounded down: what is not all is never 100%, what is some never 0%."""
+    if whole <= 0:
+        return "100%"
+    tenths = part * 1000 // whole
+    if tenths == 0 and part > 0:
+        return "<0.1%"
+    return f"{tenths // 10}%" if tenths >= 100 or tenths == 0 else f"{tenths // 10}.{tenths % 10}%"
+
+
+def span_for(text: str) -> timedelta:
+    """The span of time that is written as "90m", "2h", "1d" or "1h30m"."""
+    asked = text.strip().lower().replace(" ", "")
+    if not SPAN.fullmatch(asked):
+        raise ValueError(f"{text!r} is not a span of time, such as 90m, 2h or 1d")
+    seconds = sum(int(count) * UNIT_S[unit] for count, unit in re.findall(r"([0-9]+)([smhd])", asked))
+    if not 0 < seconds <= SPAN_MAX.total_seconds():
+        raise ValueError(f"{text!r} is not a span of time of at most {SPAN_MAX.days} days")
+    return timedelta(seconds=seconds)
+
+
+def month_for(text: str) -> str:
+    """A month as "2026-11"; empty for the current one."""
+    if text and not MONTH.fullmatch(text):
+        raise ValueError(f"{text!r} is not a month, such as 2026-11")
+    return text
+
+
+def duration_text(duration: Duration) -> str:
+    """A duration of the contract as one would say it."""
+    return seconds_text(duration.ToTimedelta().total_seconds())
 
 
 def seconds_text(seconds: float) -> str:

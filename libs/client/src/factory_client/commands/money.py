@@ -1,66 +1,26 @@
-"""Commands about models, tokens and money. Shows what the audit says; computes nothing of its own."""
+"""Commands about tokens and money. Shows what the audit says; computes nothing of its own."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from factory.audit.v1 import Amount, LedgerLine, UsageResponse
-from factory.model.v1 import Model
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from factory_client.as_json import as_json
 from factory_client.drawing import console
 from factory_client.factory import Factory
 from factory_client.plain import one_line
 from factory_client.session import USAGE, DataOption, JsonOption, emit, fail, resolve, talk
-from factory_client.words import clock_text, money, outcome_word, phase_word, quoted
+from factory_client.words import clock_text, money, outcome_word, phase_word
 
 DIMENSIONS = "model, type, phase, project or day"
 # From here on there is room for every column of the ledger.
 WIDE_COLUMNS = 128
-MODELS_WIDE_COLUMNS = 116
 LEFT_OUT_WHERE_NARROW = frozenset({"started", "phase"})
 TASK_ID_SHOWN = 14
 NUMBERS = ("calls", "tokens", "cost", "uncertain", "unpriced")
-
-
-def models(as_json_lines: JsonOption = False, data: DataOption = None) -> None:
-    """List the models this factory may ask, with prices, and why one cannot serve.
-
-    Examples:
-      factory models
-      factory models --json | jq -r '.models[] | select(.configured) | .model'
-    """
-    found = talk(data, lambda factory: factory.models())
-    if as_json_lines:
-        emit({"models": [as_json(one) for one in found]})
-    else:
-        screen = console()
-        screen.print(_model_table(found, screen.width))
-        typer.echo("prices in US dollars for a million tokens, input / output")
-
-
-def _model_table(found: list[Model], width: int) -> Table:
-    """Where there is little room, what the provider calls a model is left to --json."""
-    narrow = width < MODELS_WIDE_COLUMNS
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("model", "name", "asked as", "window", "price", "answers"):
-        if not (narrow and heading in {"name", "asked as"}):
-            table.add_column(heading, justify="right" if heading in {"window", "price"} else "left")
-    for one in found:
-        priced = one.HasField("input_pico_usd") and one.HasField("output_pico_usd")
-        price = f"{quoted(one.input_pico_usd)} / {quoted(one.output_pico_usd)}" if priced else "unpriced"
-        known = () if narrow else (one.display_name, f"{one.provider}: {one.provider_model}")
-        table.add_row(Text(one.model, "cyan"), *known, f"{one.context_window_tokens:,}", price, _answers(one))
-    return table
-
-
-def _answers(one: Model) -> Text:
-    if not one.configured:
-        return Text(f"no: {one_line(one.ruled_out) or 'not configured'}", "yellow")
-    return Text("yes, simulated", "magenta") if one.pretend else Text("yes", "green")
 
 
 def usage(

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -10,13 +11,14 @@ import typer
 from factory.task.v1 import Scope, TaskType
 
 from factory_client.as_json import as_json
+from factory_client.attachments import read_attachments, uploads
 from factory_client.commands.tasks import end_of
 from factory_client.drawing import console, drawn_plan
 from factory_client.factory import Factory, Submitted
 from factory_client.following import Followed, follow, follow_as_json
 from factory_client.plain import one_line
 from factory_client.session import USAGE, DataOption, JsonOption, emit, fail, talk
-from factory_client.words import code_word, pico_usd, scope_for, task_type_for, usd, usd_text
+from factory_client.words import code_word, cost_text, pico_usd, scope_for, span_for, task_type_for, usd, usd_text
 
 # The classifier contributes its function here: `classify(title, body) -> Classified`.
 CLASSIFY = "factory.classify"
@@ -41,6 +43,18 @@ TypeOption = Annotated[
 ]
 MaxCost = Annotated[
     str, typer.Option(metavar="USD", help="Hold the task before it costs more, such as 0.50.", show_default=False)
+]
+DeadlineOption = Annotated[
+    str,
+    typer.Option(
+        metavar="SPAN", help="It fails if it has no pull request by then: 90m, 2h, 1d from now.", show_default=False
+    ),
+]
+AttachOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE", help="An image or a text that belongs to it; may be repeated, up to 8.", show_default=False
+    ),
 ]
 
 
@@ -68,6 +82,8 @@ def submit(
     label: Annotated[list[str] | None, typer.Option(metavar="K=V", help="For chargeback; may be repeated.")] = None,
     base_branch: Annotated[str, typer.Option(help="Branch to start from.", show_default=False)] = "",
     max_cost: MaxCost = "",
+    deadline: DeadlineOption = "",
+    attach: AttachOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan and what it can cost.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show its progress until it ends.")] = False,
     as_json_lines: JsonOption = False,
@@ -79,13 +95,16 @@ def submit(
       factory submit "Fix the rounding in invoice totals" --repo . --watch
       factory submit "Create user authentication" --project shop --body-file task.md
       factory submit "Add a health endpoint" --project shop --key ticket-4711 --label team=core
+      factory submit "Fix the misplaced button" --project shop --attach screenshot.png --deadline 2h
       factory submit "Rename the user module" --repo . --dry-run
     """
     body = _body(body_file)
     try:
         kind, scope = code_word(TaskType, task_type_for(kind)), code_word(Scope, scope_for(scope))
         limit = usd(pico_usd(max_cost)) if max_cost else None
+        span = span_for(deadline) if deadline else None
         labels = dict(_label(one) for one in label or ())
+        attachments = _attached(attach or [])
     except ValueError as error:  # an unknown word is one, too
         fail(str(error), USAGE)
     if bool(project) == bool(repo):
@@ -106,6 +125,8 @@ def submit(
             labels=labels,
             base_branch=base_branch,
             max_cost_usd=limit,
+            deadline=span,
+            attachments=attachments,
             dry_run=dry_run,
         )
 
@@ -138,7 +159,6 @@ def _show_submitted(submitted: Submitted, title: str, as_json_lines: bool, watch
 
 
 def _show_plan(submitted: Submitted, kind: str, scope: str, decided: str, as_json_lines: bool) -> None:
-    most = submitted.max_cost_usd
     if as_json_lines:
         emit(
             {
@@ -146,7 +166,8 @@ def _show_plan(submitted: Submitted, kind: str, scope: str, decided: str, as_jso
                 "scope": scope,
                 "plan": [as_json(phase) for phase in submitted.plan],
                 "notes": list(submitted.notes),
-                "max_cost_usd": None if most is None else usd_text(pico_usd(most)),
+                "max_cost_usd": _exact(submitted.max_cost_usd),
+                "typical_cost_usd": _exact(submitted.typical_cost_usd),
             }
         )
         return
@@ -155,8 +176,29 @@ def _show_plan(submitted: Submitted, kind: str, scope: str, decided: str, as_jso
     console().print(drawn_plan(submitted.plan))
     for note in submitted.notes:
         typer.echo(f"note: {one_line(note)}")
-    cost = "unknown, because a model has no price" if most is None else f"at most ${most:,.4f} without rework"
-    typer.echo(f"cost: {cost}; nothing was submitted")
+    typer.echo(f"cost: {_cost(submitted)}; nothing was submitted")
+
+
+def _cost(submitted: Submitted) -> str:
+    typical, most = submitted.typical_cost_usd, submitted.max_cost_usd
+    known = cost_text(*(None if one is None else pico_usd(one) for one in (typical, most)))
+    if most is None:
+        return ", ".join(part for part in (known, "at most unknown, because a model has no price") if part)
+    return f"{known} without rework" + ("" if typical is not None else "; usual cost: not enough data")
+
+
+def _exact(amount: Decimal | None) -> str | None:
+    return None if amount is None else usd_text(pico_usd(amount))
+
+
+def _attached(files: list[Path]) -> dict[str, bytes]:
+    """What is attached, judged before anything is sent."""
+    try:
+        contents = read_attachments(files)
+        uploads(contents)
+    except ValueError as error:
+        raise ValueError(f"--attach: {error}") from None
+    return contents
 
 
 def _classified(title: str, body: str, scope: str) -> tuple[str, str, str]:

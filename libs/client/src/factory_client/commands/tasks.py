@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from factory.audit.v1 import TaskReportResponse, TaskRow
-from factory.task.v1 import TASK_STATE_COMPLETED, Task
+from factory.task.v1 import TASK_STATE_COMPLETED, TASK_STATE_HELD, Task
 from policy.report import render_tree
 from rich import box
 from rich.table import Table
@@ -17,8 +17,7 @@ from factory_client.factory import Factory
 from factory_client.following import Followed, follow, follow_as_json
 from factory_client.plain import one_line
 from factory_client.session import FAILED, USAGE, DataOption, JsonOption, TaskArgument, emit, fail, resolve, talk
-from factory_client.waiting import why_sentences
-from factory_client.words import age_text, money, pico_usd, plural, scope_word, state_word, type_word, usd
+from factory_client.words import age_text, held_word, money, pico_usd, plural, scope_word, state_word, type_word, usd
 
 # From here on there is room for every column of the list of tasks.
 WIDE_COLUMNS = 132
@@ -102,13 +101,19 @@ def _task_table(rows: list[TaskRow], width: int) -> Table:
             "task": row.task_id[:TASK_ID_SHOWN] if narrow else row.task_id,
             "title": Text(one_line(row.title), no_wrap=True, overflow="ellipsis"),
             "type": kind,
-            "state": Text(state_word(row.state)),
+            "state": Text(_state(row)),
             "tokens": f"{row.amount.tokens:,}",
             "cost": money(row.amount.cost_pico_usd),
             "age": age_text(row.submitted_at, now),
         }
         table.add_row(*(cells[str(column.header)] for column in table.columns))
     return table
+
+
+def _state(row: TaskRow) -> str:
+    """How a task stands; for a held one with what it waits for."""
+    state, cause = state_word(row.state), held_word(row.hold_cause)
+    return f"{state}: {cause}" if row.state == TASK_STATE_HELD and cause else state
 
 
 def report(
@@ -133,25 +138,6 @@ def report(
         emit(as_json(answer))
     else:
         typer.echo(render_tree(answer, long=long))
-
-
-def why(task: TaskArgument, as_json_lines: JsonOption = False, data: DataOption = None) -> None:
-    """Say whose turn it is, since when, what happened last, and what happens next.
-
-    Examples:
-      factory why 01kb2x7mz4e9
-      factory why 01kb2x7mz4e9 --json | jq -r .waiting_for
-    """
-
-    async def conversation(factory: Factory) -> Task:
-        return await factory.get(await resolve(factory, task))
-
-    found = talk(data, conversation)
-    if as_json_lines:
-        emit(as_json(found))
-        return
-    for sentence in why_sentences(found, datetime.now(UTC)):
-        typer.echo(one_line(sentence))
 
 
 def cancel(task: TaskArgument, as_json_lines: JsonOption = False, data: DataOption = None) -> None:
