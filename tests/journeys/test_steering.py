@@ -278,7 +278,7 @@ async def test_a_model_that_fails_for_many_is_passed_over_probed_and_taken_back(
         tripped = await there.seen(lambda fact: isinstance(fact, ModelTripped))
         there.made.misbehave(model="claude*", mode="none")
         # The pause is over in half a minute; whoever comes first then is the probe.
-        recovered = None
+        recovered, said = None, []
         while recovered is None:
             await there.submit("Document the storage", "shop", type=TASK_TYPE_DOCUMENTATION)
             await asyncio.sleep(3)
@@ -320,7 +320,7 @@ def _breaker(answer: Any, model: str) -> int:
 
 
 async def test_a_request_that_hangs_past_its_deadline_is_void_and_another_model_answers(tmp_path: Path):
-    async with house(tmp_path, FACTORY_REQUEST_DEADLINE_S="4") as there:
+    async with house(tmp_path, FACTORY_PHASE_DEADLINE_S="4") as there:
         await there.project("shop")
         there.made.misbehave(model="claude*", mode="hang", times=0, after_chunks=1)
         task = await there.submit("Document the login flow", "shop", type=TASK_TYPE_DOCUMENTATION)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nats
@@ -38,8 +39,9 @@ async def test_a_service_appends_to_its_own_lane_and_to_no_other(guarded: Nats):
     past = await own.read("t1", at_least=stored.sequence)
     assert len(past.events) == 1
 
+    now = datetime.now(UTC)
     with pytest.raises(nats.errors.TimeoutError):
-        forged = EventLog(nc, org="main", service="conductor")._event("t1", [TaskCompleted()], Tip(), None, 0)
+        forged = EventLog(nc, org="main", service="conductor")._event("t1", [TaskCompleted()], Tip(), None, 0, now)
         await nc.jetstream().publish("factory.evt.conductor.main.t1", forged.SerializeToString(), timeout=0.5)
     with pytest.raises(nats.errors.TimeoutError):
         await nc.request("$JS.API.STREAM.DELETE.EVENTS", b"", timeout=0.5)

@@ -314,8 +314,9 @@ def test_a_budget_without_room_holds_the_task_and_room_lets_it_go_on_by_itself()
 
     [held] = decide(task, full)
     assert isinstance(held, TaskHeld) and (held.cause, held.budget) == (HOLD_CAUSE_BUDGET, "shop-202611")
-    assert (
-        "gpt: may cost up to $0.00000033, and $0.000000050 of budget shop-202611 ($0.000000050) are left" in held.reason
+    assert held.reason == (
+        "implement waits for money: deepseek may cost up to $0.000000090, "
+        "and $0.000000050 of budget shop-202611 ($0.000000050) are left"
     )
 
     task = happened(task, held, NOW)
@@ -375,7 +376,7 @@ def test_a_model_without_a_price_cannot_keep_a_limit():
     choice = chosen(planned(), replace(budgeted(hard=10), prices=PriceBook(())))
 
     assert choice.model == "" and choice.cause == HOLD_CAUSE_BUDGET
-    assert "gpt: has no price, so budget shop-202611 cannot be kept" in choice.why_none
+    assert "gpt has no price, so budget shop-202611 cannot be kept" in choice.why_none
 
 
 def test_a_prompt_that_was_kept_small_for_a_budget_is_asked_again_with_the_whole_window():

@@ -122,7 +122,7 @@ def choose(task: Task, world: World) -> Choice:
     )
     if not model:
         cause, budget = _cause(candidates, money)
-        return Choice(told, why_none=because, cause=cause, budget=budget)
+        return Choice(told, why_none=_nearest(candidates, money) or because, cause=cause, budget=budget)
     return Choice(told, model, money[model], not_before, probe=world.wellness(model).is_half_open)
 
 
@@ -223,6 +223,15 @@ def _sentence(
         passed = [f"{name}: {reasons[name]}" for name in names[: names.index(model)] if reasons.get(name)]
         words = f"{first_because}, but {'; '.join(passed)}; so {model}"
     return f"{words}; this request shows whether {model} is well again" if world.wellness(model).is_half_open else words
+
+
+def _nearest(candidates: Sequence[Candidate], money: Mapping[str, Funds]) -> str:
+    """Of the models that only money rules out, what the cheapest needs; the receipt has the others."""
+    poor = [c for c in candidates if c.by in (RULED_OUT_BY_BUDGET, RULED_OUT_BY_HEALTH) and money[c.model].why_not]
+    if not poor:
+        return ""
+    nearest = min(poor, key=lambda c: (money[c.model].worst_case_pico_usd is None, money[c.model].worst_case_pico_usd))
+    return f"{nearest.model} {money[nearest.model].why_not}"
 
 
 def _cause(candidates: Sequence[Candidate], money: Mapping[str, Funds]) -> tuple[HoldCause, str]:

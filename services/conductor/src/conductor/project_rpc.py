@@ -27,16 +27,17 @@ from policy.preferences import BALANCED, message_of, preferences_from, violation
 from runtime import Problem, Runtime, caller
 
 from conductor import rpc
+from conductor.adapters.budget_orders import TooManyBudgets
 from conductor.adapters.budgets import Budgets
 from conductor.adapters.progress import Progress
 from conductor.adapters.submissions import Submissions
 from conductor.adapters.tasks import ATTEMPTS_MAX, Tasks
 from conductor.budget_room import Standing, dashed, month_of, undashed
+from conductor.budget_room import violations_of as violations_of_budget
 from conductor.roster import Place
 from conductor.submission import ADHOC, BRANCH, PROJECT
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-MONEY_PICO_USD_MAX = 2**62
 
 
 class ProjectRpc(ProjectServiceServicer):
@@ -131,28 +132,21 @@ class ProjectRpc(ProjectServiceServicer):
     async def SetBudget(self, request: SetBudgetRequest, context: object) -> SetBudgetResponse:
         who, reason = caller().subject, rpc.screened_reason(request.reason)
         _check_exists(request.project, await self._past(request.project))
-        if violations := self._budget_violations(request):
+        if request.model and request.model not in self._tasks.rules.models:
+            known = ", ".join(sorted(self._tasks.rules.models))
+            raise _invalid([("model", f"one of {known}, or none for the project, found {request.model[:40]!r}")])
+        if violations := violations_of_budget(request):
             raise _invalid(violations)
         wanted = SetBudgetRequest()
         wanted.CopyFrom(request)
         wanted.reason = reason
-        standing = await self._budgets.set(wanted, who)
+        try:
+            standing = await self._budgets.set(wanted, who)
+        except TooManyBudgets as refused:
+            raise Problem(rpc.FAILED_PRECONDITION, str(refused), reason="BUDGETS_MAX") from refused
         # It was asked of the leader: whoever reads at this position reads what was set.
         sequence = self._budgets.position(request.project, month_of(datetime.now(UTC)))
         return SetBudgetResponse(budget=_view(standing), position=rpc.position(sequence))
-
-    def _budget_violations(self, request: SetBudgetRequest) -> list[tuple[str, str]]:
-        found = []
-        if request.model and request.model not in self._tasks.rules.models:
-            known = ", ".join(sorted(self._tasks.rules.models))
-            found.append(("model", f"one of {known}, or none for the project, found {request.model[:40]!r}"))
-        for name in ("hard_pico_usd", "soft_pico_usd"):
-            if request.HasField(name) and not 0 <= getattr(request, name) <= MONEY_PICO_USD_MAX:
-                found.append((name, f"0 to {MONEY_PICO_USD_MAX:,}, found {getattr(request, name):,}"))
-        both = request.HasField("hard_pico_usd") and request.HasField("soft_pico_usd")
-        if both and request.soft_pico_usd > request.hard_pico_usd:
-            found.append(("soft_pico_usd", "at most the hard limit"))
-        return found
 
     async def _past(self, project: str) -> Past:
         if not PROJECT.fullmatch(project) and project != ADHOC:

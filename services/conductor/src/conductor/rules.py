@@ -18,8 +18,8 @@ from conductor.world import PATIENCE
 
 LANE_ID = "models"
 OPEN_TASKS, OPEN_TASKS_MAX = "FACTORY_OPEN_TASKS_MAX", 100_000
-# For requests of every kind alike; by default each kind has its own.
-DEADLINE_S, DEADLINE_S_MAX = "FACTORY_REQUEST_DEADLINE_S", 7 * 86_400.0
+# FACTORY_PHASE_DEADLINE_S and its like, one for each kind of request.
+DEADLINE_S, DEADLINE_S_MAX = "FACTORY_{}_DEADLINE_S", 7 * 86_400.0
 
 
 class SettingsWrong(ValueError):
@@ -41,9 +41,12 @@ class Rules:
 
 def rules_from(env: Mapping[str, str], models: Mapping[str, Model], ruled_out: Mapping[str, str]) -> Rules:
     """What a conductor is configured with; SettingsWrong names what cannot be used."""
-    patience = PATIENCE
-    if env.get(DEADLINE_S):
-        patience = dict.fromkeys(Kind, timedelta(seconds=_number(env, DEADLINE_S, 0.0, 1.0, DEADLINE_S_MAX)))
+    patience = {
+        kind: timedelta(
+            seconds=_number(env, DEADLINE_S.format(kind.name), PATIENCE[kind].total_seconds(), 1.0, DEADLINE_S_MAX)
+        )
+        for kind in Kind
+    }
     open_tasks_max = int(_number(env, OPEN_TASKS, OPEN_TASKS_DEFAULT, 1, OPEN_TASKS_MAX))
     rules = Rules(models, ruled_out, open_tasks_max, patience)
     return replace(rules, digest=configured(rules).digest)
