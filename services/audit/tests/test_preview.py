@@ -10,7 +10,6 @@ import grpc
 import pytest
 from audit.adapters.queries import Reader
 from audit.adapters.store import Store
-from audit.preview import models_of
 from audit.preview_rpc import check_preview, preview_routing
 from factory.artifact.v1 import ArtifactRef, Attachment
 from factory.audit.v1 import PreviewedPhase, PreviewRoutingRequest, PreviewRoutingResponse
@@ -43,6 +42,7 @@ from factory.task.v1 import (
     TaskSubmitted,
     TaskType,
 )
+from policy.catalog import models_in
 from policy.models import DEFAULT_MODELS
 from policy.routes import phase_word
 from runtime import Problem
@@ -347,7 +347,7 @@ def test_the_models_that_were_named_last_count(shop: Any, asked: Any):
 
 
 def test_models_come_back_as_they_were_named():
-    models, ruled_out = models_of(configured(gpt="not configured"))
+    models, ruled_out = models_in(configured(gpt="not configured"))
 
     assert {name: model.image_input for name, model in models.items()} == {
         name: model.image_input for name, model in DEFAULT_MODELS.items()

@@ -70,6 +70,13 @@ class Needs:
 
 
 NOTHING_ATTACHED = Needs()
+# Text has at least so many bytes for a token by the executors' upper estimate, which worst cases are computed with.
+BYTES_PER_TOKEN_LOW = 2
+
+
+def text_tokens(size: int) -> int:
+    """The most tokens that a text of so many bytes is estimated at."""
+    return -(-size // BYTES_PER_TOKEN_LOW)
 
 
 @dataclass(frozen=True, slots=True)

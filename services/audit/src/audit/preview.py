@@ -11,21 +11,18 @@ from factory.audit.v1 import PreviewedPhase, PreviewedTask, PreviewRoutingRespon
 from factory.call.v1 import CALL_OUTCOME_OK
 from factory.context.v1 import ContextGathered
 from factory.event.v1 import AnyFact, Event
-from factory.model.v1 import ModelsConfigured
 from factory.task.v1 import PhaseKind, PlannedPhase, RoutingOverridden, Scope, TaskSubmitted, TaskType
 from policy.calls import final_usage
 from policy.models import Model
 from policy.planning import Plan, plan
 from policy.preferences import Preferences
 from policy.prices import PriceBook, cost_pico_usd, total_tokens
-from policy.ranking import Needs, order_for
+from policy.ranking import Needs, order_for, text_tokens
 from policy.routes import ROUTES, phase_word, steps_for, type_word
 
 from audit.ledger import Entry, day_of
 from audit.task_row import TaskRow
 
-# Attached text has at least so many bytes in a token.
-BYTES_PER_TOKEN_LOW = 2
 NO_REVIEW = "no model review"
 
 # Whether a model has ever done a phase for a type of task, anywhere in the log.
@@ -61,30 +58,6 @@ class Cost:
     unknown_because: str = ""
 
 
-def models_of(fact: ModelsConfigured) -> tuple[dict[str, Model], dict[str, str]]:
-    """The models that a fact names, as far as choosing goes, and why some of them cannot serve."""
-    models = {
-        one.model: Model(
-            name=one.model,
-            display_name=one.display_name,
-            family=one.family,
-            provider=one.provider,
-            provider_model=one.provider_model,
-            # No fact names how a model is reached, and no choice depends on it.
-            wire="openai-chat",
-            base_url="",
-            key_env="",
-            context_window_tokens=one.context_window_tokens,
-            max_output_tokens=one.max_output_tokens,
-            image_input=one.image_input,
-            structured_output=one.structured_output,
-            pretend=one.pretend,
-        )
-        for one in fact.models
-    }
-    return models, {one.model: one.ruled_out for one in fact.models}
-
-
 def routed(row: TaskRow, events: Iterable[Event], entries: Iterable[Entry]) -> Routed:
     """A task that has a plan, from the events of conductor and context, and its calls in the order of their start."""
     pack_tokens, texts, images = 0, 0, []
@@ -104,7 +77,7 @@ def routed(row: TaskRow, events: Iterable[Event], entries: Iterable[Entry]) -> R
     calls: dict[PhaseKind, list[Entry]] = {}
     for entry in entries:
         calls.setdefault(entry.call.fact.phase, []).append(entry)
-    return Routed(row, Needs(pack_tokens, -(-texts // BYTES_PER_TOKEN_LOW), tuple(images)), overrides, calls)
+    return Routed(row, Needs(pack_tokens, text_tokens(texts), tuple(images)), overrides, calls)
 
 
 def preview(tasks: Iterable[Routed], preferences: Preferences, factory: Factory) -> PreviewRoutingResponse:

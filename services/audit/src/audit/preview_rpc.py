@@ -6,13 +6,14 @@ from functools import cache
 import grpc
 from factory.audit.v1 import PreviewRoutingRequest, PreviewRoutingResponse
 from factory.event.v1 import Event
+from policy.catalog import models_in
 from policy.preferences import preferences_from, violations_of
 from runtime import Problem
 
 from audit.adapters.queries import Snapshot
 from audit.adapters.store import STREAM
 from audit.ledger import Entry
-from audit.preview import Factory, models_of, preview, routed
+from audit.preview import Factory, preview, routed
 
 PREVIEWED_TASKS = 20
 PREVIEWED_TASKS_MAX = 200
@@ -40,7 +41,7 @@ def preview_routing(snapshot: Snapshot, request: PreviewRoutingRequest) -> Previ
             f"no models are named in {upto}: a conductor names those that it routes over when it starts",
             reason="MODELS_UNKNOWN",
         )
-    models, ruled_out = models_of(configured)
+    models, ruled_out = models_in(configured)
     _refuse(violations_of(request.preferences, models))
     if snapshot.project(request.project) is None:
         raise Problem(grpc.StatusCode.NOT_FOUND, f"no project {request.project!r} in {upto}")

@@ -15,11 +15,11 @@ from factory.task.v1 import (
 )
 from policy.models import Model
 from policy.prices import rounded_dollars, upper_bound
-from policy.ranking import answer_tokens
+from policy.ranking import answer_tokens, text_tokens
 from policy.routes import PROMPT_OVERHEAD_TOKENS
 
 from conductor.budget_room import CALLS_MAX
-from conductor.state import BYTES_PER_TOKEN_LOW, Task
+from conductor.state import Task
 from conductor.world import World
 
 # A pack is counted by a real tokenizer, which an executor's upper estimate exceeds by up to this.
@@ -119,5 +119,5 @@ def _input_bound(task: Task, phase: PhaseKind, model: Model, max_output: int) ->
         return window
     texts = task.body_bytes + (task.findings.size if task.findings else 0)
     needed = ESTIMATE_OVER_TOKENS * (task.needs.tokens(phase) + PROMPT_OVERHEAD_TOKENS)
-    needed += -(-texts // BYTES_PER_TOKEN_LOW)
+    needed += text_tokens(texts)
     return min(needed + (DIFF_TOKENS_MAX if task.change else 0), window)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from factory.model.v1 import ConfiguredModel, ModelsConfigured
+from factory.model.v1 import ModelsConfigured
 from google.protobuf.json_format import MessageToDict
+from policy import catalog
 from policy.models import Model
 from policy.receipts import inputs_digest
 
@@ -55,22 +56,7 @@ def rules_from(env: Mapping[str, str], models: Mapping[str, Model], ruled_out: M
 def configured(rules: Rules) -> ModelsConfigured:
     """The fact that puts a configuration on record."""
     fact = ModelsConfigured(
-        models=[
-            ConfiguredModel(
-                model=model.name,
-                display_name=model.display_name,
-                family=model.family,
-                provider=model.provider,
-                provider_model=model.provider_model,
-                context_window_tokens=model.context_window_tokens,
-                max_output_tokens=model.max_output_tokens,
-                image_input=model.image_input,
-                structured_output=model.structured_output,
-                pretend=model.pretend,
-                ruled_out=rules.ruled_out.get(name, ""),
-            )
-            for name, model in sorted(rules.models.items())
-        ],
+        models=catalog.configured(rules.models, rules.ruled_out),
         open_tasks_max=rules.open_tasks_max,
         patience_s={kind.value: allowed.total_seconds() for kind, allowed in rules.patience.items()},
     )
@@ -80,27 +66,10 @@ def configured(rules: Rules) -> ModelsConfigured:
 
 def rules_in(fact: ModelsConfigured) -> Rules:
     """The configuration that a fact has put on record, as far as deciding goes."""
-    models = {
-        one.model: Model(
-            name=one.model,
-            display_name=one.display_name,
-            family=one.family,
-            provider=one.provider,
-            provider_model=one.provider_model,
-            wire="openai-chat",
-            base_url="",
-            key_env="",
-            context_window_tokens=one.context_window_tokens,
-            max_output_tokens=one.max_output_tokens,
-            image_input=one.image_input,
-            structured_output=one.structured_output,
-            pretend=one.pretend,
-        )
-        for one in fact.models
-    }
+    models, ruled_out = catalog.models_in(fact)
     return Rules(
         models=models,
-        ruled_out={one.model: one.ruled_out for one in fact.models},
+        ruled_out=ruled_out,
         open_tasks_max=fact.open_tasks_max,
         patience={Kind(kind): timedelta(seconds=seconds) for kind, seconds in fact.patience_s.items()},
         digest=fact.digest,

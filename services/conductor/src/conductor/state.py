@@ -25,10 +25,7 @@ from factory.task.v1 import (
     TaskState,
     TaskType,
 )
-from policy.ranking import Needs
-
-# Text has at least this many bytes for a token by the executors' upper estimate, which the worst case is computed with.
-BYTES_PER_TOKEN_LOW = 2
+from policy.ranking import Needs, text_tokens
 
 
 class Kind(Enum):
@@ -202,7 +199,7 @@ class Task:
         """What a model must be able to take in."""
         texts = sum(one.blob.size for one in self.attached if not one.is_image)
         images = tuple(one.name for one in self.attached if one.is_image)
-        return Needs(self.pack_tokens, -(-texts // BYTES_PER_TOKEN_LOW), images)
+        return Needs(self.pack_tokens, text_tokens(texts), images)
 
     @property
     def answering_phase(self) -> PhaseKind:
