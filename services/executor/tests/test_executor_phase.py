@@ -159,7 +159,7 @@ def test_a_request_that_has_its_result_is_left_alone():
 def test_facts_of_other_requests_are_none_of_ours():
     other = ModelCallStarted(call_id="t.design-1-1-1", request_id="design-1-1")
 
-    assert lane(other, PhaseCompleted(request_id="design-1-1")) == Request()
+    assert lane(other, PhaseCompleted(request_id="design-1-1")) == Request(REQUEST)
 
 
 def test_a_request_that_cannot_be_asked_still_books_what_was_begun():

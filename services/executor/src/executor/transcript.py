@@ -80,8 +80,13 @@ def _usage(wire: str, answer: Answer) -> Usage | None:
 
 
 def request_json(question: Question) -> bytes:
-    """The request as it is sent, without credentials."""
-    return _json({"format": FORMAT, **asdict(question)})
+    """The request as it is sent, without credentials; a picture is an artifact already, and only named here."""
+    kept = asdict(question)
+    for message in kept["messages"]:
+        images = [{key: image[key] for key in ("name", "media_type", "digest")} for image in message.pop("images")]
+        if images:
+            message["images"] = images
+    return _json({"format": FORMAT, **kept})
 
 
 def response_json(answer: Answer) -> bytes:

@@ -4,21 +4,23 @@ Fetches and stores; whether an answer is asked for again is decided in `phase.py
 """
 
 import asyncio
+import base64
 from dataclasses import dataclass
 
 from artifacts import ArtifactDamaged, ArtifactMissing, Artifacts
-from factory.artifact.v1 import ArtifactRef, Change, Findings, Pack
+from factory.artifact.v1 import ArtifactRef, Attachment, Change, Findings, Pack
 from factory.phase.v1 import PHASE_FAILURE_ARTIFACT_MISSING, PhaseCompleted, PhaseRequested
 from factory.task.v1 import PHASE_KIND_REVIEW
 from google.protobuf.message import DecodeError
 
 from executor.adapters.tree import Tree, change_by
-from executor.answer import Answer
+from executor.answer import Answer, Image
 from executor.brief import Brief
 from executor.edits import DoesNotApply
 from executor.judging import Reviewed, authored, reviewed, summary_of
 from executor.outcome import failure_of
 from executor.phase import Hopeless, Judgement, Unusable, Usable
+from executor.prompt import ShownText
 from executor.transcript import NotReadable, answer_from
 
 
@@ -33,6 +35,8 @@ class Material:
     change: Change | None
     findings: Findings | None
     body: str
+    texts: tuple[ShownText, ...] = ()
+    images: tuple[Image, ...] = ()
 
 
 async def fetched(artifacts: Artifacts, request: PhaseRequested, brief: Brief) -> Material:
@@ -44,12 +48,17 @@ async def fetched(artifacts: Artifacts, request: PhaseRequested, brief: Brief) -
         findings = await _maybe(artifacts, request.findings if request.HasField("findings") else None)
         change = await artifacts.get(request.change_digest) if request.change_digest else None
         body = await _maybe(artifacts, brief.body)
+        attached = [(one, await artifacts.get(one.artifact.digest)) for one in request.attachments]
         return Material(
             bundle=await artifacts.get(request.snapshot.digest),
             pack=Pack.FromString(pack or b""),
             change=None if change is None else Change.FromString(change),
             findings=None if findings is None else Findings.FromString(findings),
             body=(body or b"").decode(errors="replace"),
+            texts=tuple(
+                ShownText(one.name, data.decode(errors="replace")) for one, data in attached if not _is_image(one)
+            ),
+            images=tuple(_image(one, data) for one, data in attached if _is_image(one)),
         )
     except (ArtifactMissing, ArtifactDamaged, DecodeError) as error:
         raise Gone(str(error)) from error
@@ -105,6 +114,15 @@ async def _review(artifacts: Artifacts, request: PhaseRequested, source: str, te
             if summary:
                 result.summary.CopyFrom(await artifacts.put(summary_of(summary)))
             return Usable(result)
+
+
+def _is_image(attachment: Attachment) -> bool:
+    return attachment.media_type.startswith("image/")
+
+
+def _image(attachment: Attachment, data: bytes) -> Image:
+    encoded = base64.b64encode(data).decode()
+    return Image(attachment.name, attachment.media_type, attachment.artifact.digest, encoded)
 
 
 async def _maybe(artifacts: Artifacts, reference: ArtifactRef | None) -> bytes | None:
