@@ -97,14 +97,11 @@ def tokens_max(text: str) -> int:
     """No tokenizer in use makes more tokens of a text: a bound, about three times the truth for English and code.
 
     They all build on single bytes, so a token is a byte at least. Their vocabularies hold every pair of lower-case
-    letters and every letter after a blank, so within a run of these no two tokens of one byte stand side by side for
-    long: two tokens take three bytes at least, a lone byte being a token too. Everything else counts byte by byte:
-    digits, which some split one by one, symbols, capitals, line ends, and all that is not ASCII.
+    letters, and every letter after a blank: within a run of these, three bytes are two tokens at most. Everything else
+    counts byte by byte: digits, which some split one by one, symbols, capitals, line ends, and what is not ASCII.
     """
     classes = text.encode(errors="replace").translate(_CLASSES)
-    small = classes.count(b"a")
-    runs = classes.count(b"ba") + classes.startswith(b"a")
-    return len(classes) - small + (2 * small + 2 * runs) // 3
+    return len(classes) - classes.count(b"aaa")
 
 
 def shown_files(pack: Sequence[PackFile], now: dict[str, str | None]) -> tuple[ShownFile, ...]:
