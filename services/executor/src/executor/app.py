@@ -6,41 +6,34 @@ never decides what a failure means for the task.
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
+import functools
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import structlog
 from artifacts import Artifacts
 from eventlog import Conflict, Past, Stale
-from eventlog.work import is_void
 from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import (
-    PHASE_FAILURE_ARTIFACT_MISSING,
     PHASE_FAILURE_CONTEXT_TOO_LARGE,
-    PHASE_FAILURE_INVALID_REQUEST,
     PHASE_FAILURE_POISON,
-    PHASE_FAILURE_UNAUTHENTICATED,
     PhaseFailed,
     PhaseRequested,
 )
 from policy.models import Model, models_from
 from runtime import Runtime, Service, Work
-from worktree import TreeDiffers
 
 from executor.adapters import desk, wires
+from executor.adapters.bases import Bases
+from executor.adapters.jobs import CannotAsk, Job, preparing
 from executor.adapters.live import publishing
 from executor.adapters.patient import Patient
-from executor.adapters.received import Stopping, Wire
-from executor.adapters.stops import Stops
-from executor.adapters.tree import Tree, prepared
+from executor.adapters.received import Wire
+from executor.adapters.stops import Stops, stoppable
 from executor.answer import Question
-from executor.brief import brief_of
 from executor.outcome import ending_of, failure_of, phase_failed
 from executor.phase import (
     Ask,
@@ -59,7 +52,7 @@ from executor.phase import (
     request_of,
     stopped,
 )
-from executor.prompt import Assignment, ContextTooLarge, prompt_for, shown_files
+from executor.prompt import ContextTooLarge, prompt_for
 from executor.settings import Settings, settings_from
 from executor.transcript import called, request_json, response_json, started
 
@@ -80,6 +73,7 @@ def service(env: Mapping[str, str]) -> Service:
         await executor.stops.hear(rt.nc, rt.settings.org)
         rt.worker(executor.handle, poison, slots=settings.slots, closed=executor.closed)
         rt.on_ready(executor.warm_up)
+        rt.on_stop(executor.bases.close)
 
     return Service(name=lane, lane=lane, setup=setup)
 
@@ -88,26 +82,6 @@ def poison(work: Work) -> Sequence[AnyFact]:
     """What is said of a request that was delivered too often without an outcome."""
     detail = f"delivered {work.deliveries} times without an outcome"
     return [failure_of(work.request_id, PHASE_FAILURE_POISON, detail)]
-
-
-@dataclass(slots=True)
-class Job:
-    """One request in hand."""
-
-    work: Work
-    request: PhaseRequested
-    assignment: Assignment
-    tree: Tree
-    past: Past
-    hinted: asyncio.Event
-    # calls that were open when we came, and that nobody in this process is making: their maker is gone
-    deserted: set[str]
-    judged: dict[int, Judgement] = field(default_factory=dict)
-    waiting_since: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def is_wanted(self) -> bool:
-        return not is_void(self.past, self.work.request_id, after=self.work.sequence)
 
 
 @dataclass(slots=True)
@@ -121,6 +95,7 @@ class Executor:
     settings: Settings
     active: set[str] = field(default_factory=set)
     stops: Stops = field(default_factory=Stops)
+    bases: Bases = field(default_factory=Bases)
     wire: Wire | None = None
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -141,54 +116,21 @@ class Executor:
         """Sees one request through; what it returns is appended by the runtime, in one message."""
         request = work.request
         assert isinstance(request, PhaseRequested), f"{work.request_id!r} is no request for a phase"
-        root = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="factory-executor-"))
-        try:
-            with self.stops.hints(work.id) as hinted:
-                job = await self._prepared(work, request, past, root, hinted)
-                return await self._see_through(job) if isinstance(job, Job) else self._given_up(request, past, job)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+        begun = {call.started.call_id for call in self._lane(request, past).open}
+        with self.stops.hints(work.id) as hinted:
+            try:
+                ready = preparing(request, past, self.settings, self.rt.artifacts, self.bases)
+                async with ready as material:
+                    job = Job(work, request, material, past, hinted, begun - self.active)
+                    return await self._see_through(job)
+            except CannotAsk as cannot:
+                return self._given_up(request, past, cannot.failure)
 
     def closed(self, work: Work, past: Past) -> Sequence[AnyFact]:
         """What is said of a request that was closed before it had an answer: whoever holds money for it lets go."""
         request = work.request
         assert isinstance(request, PhaseRequested), f"{work.request_id!r} is no request for a phase"
         return self._given_up(request, past, stopped(request.request_id))
-
-    async def _prepared(
-        self, work: Work, request: PhaseRequested, past: Past, root: Path, hinted: asyncio.Event
-    ) -> Job | PhaseFailed:
-        """The request with all that it needs, or why it cannot be asked."""
-        if not self.settings.api_key:
-            missing = f"no key for {self.model.name!r}: {self.model.key_env} is not set"
-            return failure_of(request.request_id, PHASE_FAILURE_UNAUTHENTICATED, missing)
-        brief = brief_of(past.facts())
-        try:
-            found = await desk.fetched(self.rt.artifacts, request, brief)
-            tree = await asyncio.to_thread(
-                prepared,
-                *(root / "tree", found.bundle, brief.base_commit, found.change, request.change_digest, found.pack),
-            )
-        except (desk.Gone, TreeDiffers) as gone:
-            return failure_of(request.request_id, PHASE_FAILURE_ARTIFACT_MISSING, str(gone))
-        if found.images and not self.model.image_input:
-            detail = f"{self.model.name!r} takes no images, and is to be shown {found.images[0].name!r}"
-            return failure_of(request.request_id, PHASE_FAILURE_INVALID_REQUEST, detail)
-        assignment = Assignment(
-            phase=request.phase,
-            round=request.round,
-            title=brief.title,
-            type=brief.type,
-            scope=brief.scope,
-            body=found.body,
-            files=shown_files(found.pack.files, tree.touched),
-            diff=tree.diff,
-            findings=found.findings,
-            texts=found.texts,
-            images=found.images,
-        )
-        deserted = {call.started.call_id for call in self._lane(request, past).open} - self.active
-        return Job(work, request, assignment, tree, past, hinted, deserted)
 
     async def _see_through(self, job: Job) -> Sequence[AnyFact]:
         while True:
@@ -241,7 +183,7 @@ class Executor:
         limit = min(job.request.max_output_tokens or self.model.max_output_tokens, self.model.max_output_tokens)
         window = self.model.context_window_tokens - limit
         budget = min(window, job.request.max_input_tokens or window)
-        prompt = await asyncio.to_thread(prompt_for, job.assignment, ask.exchanges, budget_tokens=budget)
+        prompt = await asyncio.to_thread(prompt_for, job.material.assignment, ask.exchanges, budget_tokens=budget)
         question = Question(
             call_id=call_id(job.work.id, job.request.request_id, ask.number),
             provider_model=self.model.provider_model,
@@ -273,7 +215,9 @@ class Executor:
         """One attempt on the wire, and what came of it."""
         begun = time.monotonic()
         told = publishing(self.rt.nc.publish, self.rt.settings.org, job.work.id, start.call_id)
-        async with told as on_text, self._stoppable(job) as stopping:
+        still_wanted = functools.partial(self._is_wanted, job)
+        watched = stoppable(still_wanted, job.hinted, heartbeat_s=self.rt.settings.heartbeat_s)
+        async with told as on_text, watched as stopping:
             answer = await wire.ask(question, on_text, stopping)
         latency_s = time.monotonic() - begun
         ending = ending_of(answer, now=datetime.now(UTC), secret=self.settings.api_key)
@@ -290,29 +234,9 @@ class Executor:
             await self._recorded(job, end)
             raise
 
-    @contextlib.asynccontextmanager
-    async def _stoppable(self, job: Job) -> AsyncIterator[Stopping]:
-        """Stops the call in the block once its request is wanted no more: after a hint, or seen at a heartbeat."""
-        stopping = Stopping()
-
-        async def watch() -> None:
-            while job.is_wanted:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self.rt.settings.heartbeat_s):
-                        await job.hinted.wait()
-                job.hinted.clear()
-                try:
-                    await self._read_on(job)
-                except Exception as error:  # whatever it was, the next heartbeat looks again
-                    log.warning("stop.not_looked", task=job.work.id, error=repr(error))
-            log.info("call.stopping", task=job.work.id, request=job.request.request_id)
-            stopping.stop("its request is wanted no more")
-
-        watching = asyncio.create_task(watch())
-        try:
-            yield stopping
-        finally:
-            watching.cancel()
+    async def _is_wanted(self, job: Job) -> bool:
+        await self._read_on(job)
+        return job.is_wanted
 
     async def _judged_again(self, job: Job, end: ModelCalled) -> Judgement:
         """Reads a recorded answer as if it had just come: it is not paid for twice."""
@@ -326,7 +250,7 @@ class Executor:
         return await self._judged(job, answer.text)
 
     async def _judged(self, job: Job, text: str) -> Judgement:
-        return await desk.judged(self.artifacts, job.tree, job.request, self.model.name, text)
+        return await desk.judged(self.artifacts, job.material.tree, job.request, self.model.name, text)
 
     async def _stand_back(self, job: Job, call_ids: Sequence[str]) -> None:
         """Waits for calls that somebody else is making; one that takes too long is taken for deserted."""

@@ -30,7 +30,6 @@ class Gone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    bundle: bytes
     pack: Pack
     change: Change | None
     findings: Findings | None
@@ -50,7 +49,6 @@ async def fetched(artifacts: Artifacts, request: PhaseRequested, brief: Brief) -
         body = await _maybe(artifacts, brief.body)
         attached = [(one, await artifacts.get(one.artifact.digest)) for one in request.attachments]
         return Material(
-            bundle=await artifacts.get(request.snapshot.digest),
             pack=Pack.FromString(pack or b""),
             change=None if change is None else Change.FromString(change),
             findings=None if findings is None else Findings.FromString(findings),
