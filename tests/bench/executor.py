@@ -79,7 +79,6 @@ def child(role: str, env: dict[str, str]):
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         text=True,
         env={**os.environ, **env},
     )
@@ -378,9 +377,8 @@ def main() -> None:
     if options.role != "bench":
         import uvloop
 
-        logs.configure("json", "info" if options.role == "executor" else "error")  # as in production
-
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), Path(os.devnull).open("w") as nowhere:
+            logs.configure("json", "info", nowhere)  # as in production, and read by nobody
             uvloop.run(run_executor() if options.role == "executor" else run_sdk())
         return
     results: list[dict[str, Any]] = []

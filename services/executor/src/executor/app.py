@@ -30,6 +30,7 @@ from executor.adapters import desk, wires
 from executor.adapters.bases import Bases
 from executor.adapters.jobs import CannotAsk, Job, preparing
 from executor.adapters.live import publishing
+from executor.adapters.offload import worked
 from executor.adapters.patient import Patient
 from executor.adapters.received import Wire
 from executor.adapters.stops import Stops, stoppable
@@ -183,7 +184,8 @@ class Executor:
         limit = min(job.request.max_output_tokens or self.model.max_output_tokens, self.model.max_output_tokens)
         window = self.model.context_window_tokens - limit
         budget = min(window, job.request.max_input_tokens or window)
-        prompt = await asyncio.to_thread(prompt_for, job.material.assignment, ask.exchanges, budget_tokens=budget)
+        assignment = job.material.assignment
+        prompt = await worked(assignment.characters, prompt_for, assignment, ask.exchanges, budget_tokens=budget)
         question = Question(
             call_id=call_id(job.work.id, job.request.request_id, ask.number),
             provider_model=self.model.provider_model,

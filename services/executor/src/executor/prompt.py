@@ -75,6 +75,11 @@ class Assignment:
     texts: tuple[ShownText, ...] = ()
     images: tuple[Image, ...] = ()
 
+    @property
+    def characters(self) -> int:
+        """About how much text there is to render."""
+        return len(self.body) + len(self.diff) + sum(len(file.text) for file in (*self.files, *self.texts))
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:

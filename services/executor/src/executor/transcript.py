@@ -113,4 +113,4 @@ def _word(text: str) -> str:
 
 
 def _json(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, indent=1).encode(errors="replace")
+    return json.dumps(content, ensure_ascii=False).encode(errors="replace")

@@ -5,11 +5,12 @@ They are read and copied, never written to: a request that changes files has a c
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Bases:
 
     root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="factory-executor-")))
     _known: OrderedDict[str, _Base] = field(default_factory=OrderedDict)
+    _requests: Iterator[int] = field(default_factory=itertools.count)
 
     @contextlib.asynccontextmanager
     async def checked_out(
@@ -55,8 +57,8 @@ class Bases:
             await asyncio.shield(self._evict())
 
     def scratch(self) -> Path:
-        """A directory for the copy that one request changes; on the same disk, so that objects can be shared."""
-        return Path(tempfile.mkdtemp(prefix="request-", dir=self.root))
+        """Where the copy that one request changes may be made; on the same disk, so that objects can be shared."""
+        return self.root / f"request-{next(self._requests)}"
 
     async def close(self) -> None:
         await asyncio.to_thread(shutil.rmtree, self.root, ignore_errors=True)

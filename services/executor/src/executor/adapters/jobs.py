@@ -78,14 +78,18 @@ async def preparing(
             base = await stack.enter_async_context(
                 bases.checked_out(digest, brief.base_commit, partial(artifacts.get, digest))
             )
-            root = bases.scratch()
-            stack.push_async_callback(asyncio.to_thread, shutil.rmtree, root, ignore_errors=True)
             tree = await asyncio.to_thread(
-                prepared, *(base, root, brief.base_commit, found.change, request.change_digest, found.pack)
+                prepared, *(base, bases.scratch(), brief.base_commit, found.change, request.change_digest, found.pack)
             )
+            stack.push_async_callback(_removed, tree)
         except (desk.Gone, ArtifactMissing, ArtifactDamaged, TreeDiffers) as gone:
             raise CannotAsk(failure_of(request.request_id, PHASE_FAILURE_ARTIFACT_MISSING, str(gone))) from gone
         yield Material(_assignment(request, brief, found, tree), tree)
+
+
+async def _removed(tree: Tree) -> None:
+    if tree.is_own:
+        await asyncio.to_thread(shutil.rmtree, tree.root, ignore_errors=True)
 
 
 async def _found(request: PhaseRequested, brief: Brief, settings: Settings, artifacts: Artifacts) -> desk.Material:
