@@ -24,6 +24,7 @@ from executor.phase import (
     lost_end,
     next_step,
     request_of,
+    stopped,
 )
 from factory.artifact.v1 import ArtifactRef
 from factory.call.v1 import (
@@ -37,6 +38,7 @@ from factory.call.v1 import (
 from factory.event.v1 import AnyFact, Event
 from factory.phase.v1 import (
     PHASE_FAILURE_BROKEN_STREAM,
+    PHASE_FAILURE_CALLS_SPENT,
     PHASE_FAILURE_MALFORMED,
     PHASE_FAILURE_POISON,
     PHASE_FAILURE_SERVER_ERROR,
@@ -159,11 +161,46 @@ def test_a_request_that_has_its_result_is_left_alone():
 def test_facts_of_other_requests_are_none_of_ours():
     other = ModelCallStarted(call_id="t.design-1-1-1", request_id="design-1-1")
 
-    assert lane(other, PhaseCompleted(request_id="design-1-1")) == Request()
+    assert lane(other, PhaseCompleted(request_id="design-1-1")) == Request(REQUEST)
 
 
 def test_a_request_that_cannot_be_asked_still_books_what_was_begun():
     assert given_up(lane(start(1)), FAILED) == (lost_end(start(1)), FAILED)
+
+
+def test_a_request_that_is_wanted_no_more_is_not_asked_again_and_books_what_was_begun():
+    stopped_now = stopped(REQUEST)
+
+    assert next_step(lane(), {}, is_wanted=False) == Report((stopped_now,))
+    assert next_step(lane(start(1)), {}, is_wanted=False) == Report((lost_end(start(1)), stopped_now))
+    assert next_step(lane(start(1), answered(1)), {1: BAD}, is_wanted=False) == Report((stopped_now,))
+
+
+def test_a_request_that_is_wanted_no_more_does_not_wait_for_a_call_that_somebody_else_stops():
+    assert next_step(lane(start(1)), {}, {start(1).call_id}, is_wanted=False) == Report((stopped(REQUEST),))
+
+
+def test_an_answer_that_was_paid_for_is_recorded_though_nobody_wants_it_any_more():
+    request = lane(start(1), answered(1))
+
+    assert next_step(request, {}, is_wanted=False) == Judge(request.calls[0])
+    assert next_step(request, {1: Usable(RESULT)}, is_wanted=False) == Report((RESULT,))
+    assert next_step(request, {1: Hopeless(FAILED)}, is_wanted=False) == Report((FAILED,))
+
+
+def test_a_call_that_was_lost_counts_among_those_that_were_reserved():
+    spent = next_step(lane(start(1), lost_end(start(1)), start(2)), {}, calls_max=2)
+
+    assert next_step(lane(start(1)), {}, calls_max=2) == Ask(2, lost=(lost_end(start(1)),))
+    detail = "2 calls were made, 2 of them lost; 2 were reserved"
+    assert spent == Report((lost_end(start(2)), failure_of(REQUEST, PHASE_FAILURE_CALLS_SPENT, detail)))
+
+
+def test_a_model_whose_answers_cannot_be_used_has_failed_for_that_and_not_for_want_of_calls():
+    step = next_step(lane(start(1), answered(1)), {1: BAD}, calls_max=1)
+
+    detail = "no more calls are reserved, and 1 answer could not be used; the last: it holds no edit"
+    assert step == Report((failure_of(REQUEST, PHASE_FAILURE_MALFORMED, detail),))
 
 
 class World:
@@ -176,6 +213,8 @@ class World:
         self.given: dict[str, str] = {}
         self.patience: Iterator[bool] = iter(())
         self.apart: Iterator[bool] = iter(())
+        self.calls_max = 0
+        self.is_wanted = True
 
     def append(self, facts: list[AnyFact], *, after: int) -> bool:
         if len(self.events) != after:
@@ -210,7 +249,7 @@ def worker(world: World) -> Iterator[None]:
         yield
         request = request_of(world.facts(tip), REQUEST)
         foreign = {call.started.call_id for call in request.open} - deserted
-        match next_step(request, judged, foreign):
+        match next_step(request, judged, foreign, is_wanted=world.is_wanted, calls_max=world.calls_max):
             case Settled():
                 return
             case Report(facts):
@@ -238,7 +277,7 @@ def worker(world: World) -> Iterator[None]:
                 tip = len(world.events)
                 request = evolve(request_of(world.facts(tip), REQUEST), end, REQUEST)
                 foreign = {call.started.call_id for call in request.open} - deserted
-                step = next_step(request, judged, foreign)
+                step = next_step(request, judged, foreign, is_wanted=world.is_wanted, calls_max=world.calls_max)
                 yield
                 if isinstance(step, Report) and not next(world.apart, False):
                     world.events.append([end, *step.facts])
@@ -251,17 +290,24 @@ def worker(world: World) -> Iterator[None]:
 @settings(max_examples=400)
 @given(
     st.lists(st.sampled_from("AAAAAABBBBBBab"), min_size=30, max_size=90),
+    st.integers(0, 5),
+    st.integers(0, 180),
     st.lists(st.sampled_from(["good", "bad", "bad", "fault", "refusal"]), min_size=1, max_size=6),
     st.lists(st.booleans(), min_size=5, max_size=20),
     st.lists(st.booleans(), min_size=5, max_size=10),
 )
 def test_however_two_workers_interleave_the_ledger_equals_the_bill_and_no_answer_is_paid_twice(
-    moves, answers, patience, apart
+    moves, calls_max, closed_at, answers, patience, apart
 ):
     world = World(answers)
+    world.calls_max = calls_max
     world.patience, world.apart = iter(patience), iter(apart)
     hands: dict[str, Iterator[None] | None] = {"A": None, "B": None}
-    for move in moves:
+    begun_before = 0
+    for number, move in enumerate(moves):
+        if number == closed_at:
+            world.is_wanted = False
+            begun_before = len([fact for fact in world.facts() if isinstance(fact, ModelCallStarted)])
         if move.islower():
             hands[move.upper()] = None  # kill -9
             continue
@@ -278,6 +324,9 @@ def test_however_two_workers_interleave_the_ledger_equals_the_bill_and_no_answer
     assert len(set(starts)) == len(starts)
     assert len(set(world.bill)) == len(world.bill)
     assert set(world.bill) <= set(ledger) == set(starts)
+    # What was reserved is kept to, and once nobody wants it no more begins than the two had decided on before.
+    assert len(starts) <= (calls_max or len(starts))
+    assert world.is_wanted or len(starts) <= begun_before + 2
     # An answer that anybody recorded counts with its tokens, whoever booked it lost, before or after.
     for id, line in ledger.items():
         real = [

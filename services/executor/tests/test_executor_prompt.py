@@ -9,7 +9,7 @@ from executor.prompt import (
     ShownFile,
     prompt_for,
     shown_files,
-    tokens_upper_estimate,
+    tokens_max,
     unescaped,
 )
 from executor.redaction import Redactions
@@ -162,7 +162,7 @@ def test_a_model_that_quotes_an_escaped_tag_means_the_tag():
 def test_files_are_left_out_from_the_least_relevant_and_the_last_is_cut_at_a_line():
     files = tuple(ShownFile(f"{name}.py", 1, "x = 1234567\n" * 100) for name in "abc")
     whole = prompt_for(assignment(files=files), [], budget_tokens=BUDGET)
-    cut = prompt_for(assignment(files=files), [], budget_tokens=whole.tokens_estimate - 800)
+    cut = prompt_for(assignment(files=files), [], budget_tokens=whole.tokens_estimate - 1400)
 
     text = cut.messages[0].text
     assert '<file path="a.py" lines="1-100">' in text
@@ -190,10 +190,13 @@ def test_what_does_not_fit_even_without_files_is_said():
         prompt_for(assignment(diff="+x\n" * 10_000), [], budget_tokens=5000)
 
 
-def test_ascii_counts_two_bytes_and_everything_else_one_byte_per_token():
-    assert tokens_upper_estimate("abcde") == 3
-    assert tokens_upper_estimate("é漢") == 5
-    assert tokens_upper_estimate("") == 0
+def test_letters_and_blanks_count_two_tokens_for_three_bytes_and_everything_else_one_for_one():
+    assert tokens_max("") == 0
+    assert tokens_max("a") == 1
+    assert tokens_max("abcdef") == 4
+    assert tokens_max("a1b2") == 4
+    assert tokens_max("2026-11-25") == 10
+    assert tokens_max("é漢") == 5
 
 
 def test_changed_files_come_first_and_as_they_are_now():

@@ -8,7 +8,7 @@ from executor.adapters.tree import change_by, prepared
 from executor.blocks import read_blocks
 from executor.edits import DoesNotApply
 from factory.artifact.v1 import Pack, PackFile
-from worktree import snapshot
+from worktree import apply_change, checkout, snapshot
 
 FILES = {
     "app.py": "import os\n\nKEY = 'sk-secret'\n\n\ndef run():\n    pass\n",
@@ -37,7 +37,10 @@ PACK = Pack(files=[PackFile(path="app.py", text=FILES["app.py"].replace("sk-secr
 
 
 def tree_of(snapped, root: Path, change=None, digest="", pack=PACK):
-    return prepared(root, snapped.bundle, snapped.base_commit, change, digest, pack)
+    base = root.parent / "base"  # shared by all of a test, as by all requests of a process
+    if not base.exists():
+        checkout(snapped.bundle, snapped.base_commit, base)
+    return prepared(base, root, snapped.base_commit, change, digest, pack)
 
 
 def edit(search: str, replace: str, path: str = "app.py") -> str:
@@ -66,7 +69,7 @@ def test_a_secret_that_the_pack_hides_is_shown_nowhere_and_survives_an_edit_of_i
     change = change_by(tree_of(snapped, tmp_path / "a"), read_blocks(answer))
     tree = tree_of(snapped, tmp_path / "b", change, "digest")
 
-    assert (tmp_path / "b" / "app.py").read_text().splitlines()[2:4] == ["KEY = 'sk-secret'", "OTHER = 1"]
+    assert (tree.own() / "app.py").read_text().splitlines()[2:4] == ["KEY = 'sk-secret'", "OTHER = 1"]
     assert "sk-secret" not in tree.diff
     assert "sk-secret" not in str(tree.touched["app.py"])
 
@@ -88,6 +91,7 @@ def test_a_secret_that_the_pack_hides_is_shown_nowhere_and_survives_an_edit_of_i
 )
 def test_a_path_that_may_not_be_written_is_refused_by_name_and_nothing_is_written(snapped, tmp_path, path, why):
     tree = tree_of(snapped, tmp_path / "a")
+    tree.own()
     before = {
         file: file.read_bytes() for file in (tmp_path / "a").rglob("*") if file.is_file() and ".git" not in file.parts
     }
@@ -120,3 +124,45 @@ def test_a_new_file_below_another_new_file_is_refused_and_taken_back(snapped, tm
         change_by(tree, read_blocks(edit("", "1\n", "n") + edit("", "2\n", "n/m.py")))
 
     assert not (tmp_path / "a" / "n").exists()
+
+
+def contents(root: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(file.relative_to(root)): (file.stat().st_mode, file.read_bytes())
+        for file in root.rglob("*")
+        if file.is_file()
+    }
+
+
+def test_whatever_a_model_edits_the_base_that_others_read_stays_as_it_was(snapped, tmp_path):
+    tree = tree_of(snapped, tmp_path / "a")
+    before = contents(tmp_path / "base")
+    answer = edit("    pass\n", "    return 1\n") + edit("", "y = 2\n", "src/new.py") + "DELETE: src/util.py\n"
+    change = change_by(tree, read_blocks(answer))
+    later = tree_of(snapped, tmp_path / "b", change, "digest")
+    later.own()
+
+    assert contents(tmp_path / "base") == before
+    assert contents(tmp_path / "a").keys() - contents(tmp_path / "base").keys() >= {"src/new.py"}
+    assert "    pass" in (tree_of(snapped, tmp_path / "c").own() / "app.py").read_text()
+
+
+def test_a_reader_of_a_change_sees_it_without_a_copy(snapped, tmp_path):
+    change = change_by(tree_of(snapped, tmp_path / "a"), read_blocks(edit("", "y = 2\n", "src/new.py")))
+    tree = tree_of(snapped, tmp_path / "b", change, "digest")
+
+    assert tree.touched == {"src/new.py": "y = 2\n"}
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_change_that_only_git_can_apply_is_applied_by_git(snapped, tmp_path):
+    # A name that git quotes, and a file without a last line end.
+    first = change_by(tree_of(snapped, tmp_path / "a"), read_blocks(edit("", "z = 1\n", "src/ümlaut.py")))
+    tree = tree_of(snapped, tmp_path / "b", first, "digest")
+    second = change_by(tree, read_blocks(edit("x = 1\n", "x = 2\n", "src/util.py")))
+
+    assert tree.changed is None
+    checkout(snapped.bundle, snapped.base_commit, tmp_path / "c")
+    apply_change(tmp_path / "c", second)
+    assert (tmp_path / "c" / "src/ümlaut.py").read_text() == "z = 1\n"
+    assert (tmp_path / "c" / "src/util.py").read_text() == "x = 2\n"

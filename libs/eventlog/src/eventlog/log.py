@@ -37,6 +37,9 @@ APPEND_ATTEMPTS_MAX = 30
 READ_ATTEMPTS_MAX = 40
 READ_PAUSE_S = 0.025
 REPORT_ATTEMPTS_MAX = 20
+# Between the tries to put on record what was paid for: doubled from the first to the last, and that for ever.
+PERSIST_PAUSE_S_MIN = 0.2
+PERSIST_PAUSE_S_MAX = 10.0
 EVENT_BYTES_MAX = 256 * 1024
 IDLE_POLL_S = 1.0
 
@@ -100,6 +103,8 @@ class EventLog:
                 if error.err_code not in {WRONG_LAST_SEQUENCE, *STILL_IN_PROCESS} and error.code != 503:
                     raise
                 refused = error.err_code == WRONG_LAST_SEQUENCE
+                if not refused and attempt == 0:
+                    log.warning("append.refused", id=id, code=error.err_code, reason=error.description)
             except (nats.errors.Error, TimeoutError) as error:
                 log.warning("append.unanswered", id=id, attempt=attempt, error=repr(error))
                 refused = False
@@ -127,6 +132,25 @@ class EventLog:
                 log.warning("report.unanswered", id=id, attempt=attempt, error=repr(error))
                 await asyncio.sleep(min(0.05 * 2**attempt, 1.0))
         raise LogUnavailable(f"the lane of {self.service!r} about {id!r} did not stand still for an append")
+
+    async def persist(self, id: str, facts: Sequence[AnyFact], *, cause: Event | None = None) -> Recorded:
+        """Reports facts that must not be lost, money was spent on them: tries for as long as the process lives.
+
+        A full stream or disk takes them when there is room again. Only an event that the log would never take is given
+        up, with EventTooLarge; who cancels the wait is told in the log what was not stored.
+        """
+        pause_s = PERSIST_PAUSE_S_MIN
+        try:
+            while True:
+                try:
+                    return await self.report(id, facts, cause=cause)
+                except (LogUnavailable, nats.errors.Error, ApiError, TimeoutError) as error:
+                    log.error("persist.refused", id=id, error=str(error), again_in_s=pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, PERSIST_PAUSE_S_MAX)
+        except asyncio.CancelledError:
+            log.error("persist.not_stored", id=id, facts=[fact_name(fact) for fact in facts])
+            raise
 
     async def read(self, id: str, *, at_least: int = 0, known: Past | None = None) -> Past:
         """The past of one id, over all lanes, in stream order; it holds the sequence `at_least`, else Stale is raised.

@@ -53,3 +53,8 @@ def live(org: str, id: str) -> str:
 def stop(org: str, id: str) -> str:
     """Where a task's workers are told that some of its requests are wanted no more; a hint, nobody stores it."""
     return f"factory.stop.{token(org)}.{token(id)}"
+
+
+def every_stop(org: str) -> str:
+    """Matches the hints about every task."""
+    return f"factory.stop.{token(org)}.*"

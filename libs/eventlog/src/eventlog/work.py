@@ -10,11 +10,18 @@ from datetime import datetime
 from factory.classification.v1 import TaskClassified
 from factory.context.v1 import ContextFailed, ContextGathered, ContextRequested
 from factory.delivery.v1 import DeliveryFailed, DeliveryRequested, PullRequestOpened
-from factory.event.v1 import Event
+from factory.event.v1 import AnyFact, Event
 from factory.gate.v1 import GateJudged, GateRequested
 from factory.phase.v1 import PhaseCompleted, PhaseFailed, PhaseRequested
 from factory.review.v1 import TaskRejected
-from factory.task.v1 import ClassificationRequested, TaskCancelled, TaskCompleted, TaskFailed
+from factory.task.v1 import (
+    ClassificationRequested,
+    RequestExpired,
+    RoutingOverridden,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+)
 from nats.aio.client import Client
 from nats.js.errors import APIError
 
@@ -37,7 +44,6 @@ Result = (
     | PullRequestOpened
     | DeliveryFailed
 )
-Ended = TaskCompleted | TaskFailed | TaskCancelled | TaskRejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +99,40 @@ def work_of(data: bytes, headers: Mapping[str, str], subject: str, deliveries: i
 
 
 def is_settled(past: Past, work: Work, lane: str) -> bool:
-    """Whether a fact says that this request needs no more work: its result is there, or the task has ended.
+    """Whether a fact says that this request needs no more work: its result is there, or nobody wants one any more.
 
     Concluded only from a fact that closes it, never from absence.
     """
-    for recorded in past.events:
-        for fact in recorded.facts:
-            if isinstance(fact, Ended):
-                return True
-            if isinstance(fact, Result) and recorded.event.producer == lane and fact.request_id == work.request_id:
-                return True
-    return False
+    return is_answered(past, work, lane) or is_void(past, work.request_id)
+
+
+def is_answered(past: Past, work: Work, lane: str) -> bool:
+    """Whether the result of this request stands on the lane of those who work on it."""
+    return any(
+        isinstance(fact, Result) and fact.request_id == work.request_id
+        for recorded in past.lane(lane)
+        for fact in recorded.facts
+    )
+
+
+def is_void(past: Past, request_id: str, *, after: int = 0) -> bool:
+    """Whether a result of this request is wanted no more: the task has ended, or the request was closed without one.
+
+    Only events after the sequence `after` are looked at.
+    """
+    return any(
+        _closes(fact, request_id) for recorded in past.events if recorded.sequence > after for fact in recorded.facts
+    )
+
+
+def _closes(fact: AnyFact | None, request_id: str) -> bool:
+    match fact:
+        case TaskCompleted() | TaskFailed() | TaskCancelled() | TaskRejected():
+            return True
+        case RequestExpired() | RoutingOverridden():
+            return fact.request_id == request_id
+        case _:
+            return False
 
 
 async def publish_work(nc: Client, recorded: Recorded, request: Request) -> None:

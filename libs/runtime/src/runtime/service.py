@@ -13,7 +13,7 @@ from faststream.nats import JStream, NatsBroker, PullSub
 from nats.aio.client import Client
 
 from runtime.settings import Settings
-from runtime.worker import Handle, Poison, take
+from runtime.worker import Closed, Handle, Poison, take
 
 log = structlog.get_logger()
 
@@ -50,11 +50,11 @@ class Runtime:
     def lane(self) -> str:
         return self.service.lane
 
-    def worker(self, handle: Handle, poison: Poison, *, slots: int = 1) -> None:
+    def worker(self, handle: Handle, poison: Poison, *, slots: int = 1, closed: Closed | None = None) -> None:
         """Takes work offered to this lane, `slots` items at once.
 
         One pull of one message per slot: a subscriber with several workers over-fetches, and a job that waits in a
-        buffer past its ack wait runs twice.
+        buffer past its ack wait runs twice. `closed` says what a request that nobody wants any more leaves behind.
         """
 
         async def deliver(message: Any) -> None:
@@ -64,6 +64,7 @@ class Runtime:
                 handle=handle,
                 poison=poison,
                 heartbeat_s=self.settings.heartbeat_s,
+                closed=closed,
             )
 
         for _ in range(slots):

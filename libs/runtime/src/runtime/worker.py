@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 from eventlog import EventLog, Past
-from eventlog.work import Work, is_settled, work_of
+from eventlog.work import Work, is_answered, is_void, work_of
 from factory.event.v1 import AnyFact
 from prometheus_client import Counter, Histogram
 
@@ -25,9 +25,19 @@ WORK_SECONDS = Histogram("factory_work_seconds", "Time from delivery to acknowle
 
 Handle = Callable[[Work, Past], Awaitable[Sequence[AnyFact]]]
 Poison = Callable[[Work], Sequence[AnyFact]]
+# What is said of a request that was closed before it was answered.
+Closed = Callable[[Work, Past], Sequence[AnyFact]]
 
 
-async def take(message: Any, *, events: EventLog, handle: Handle, poison: Poison, heartbeat_s: float) -> None:
+async def take(
+    message: Any,
+    *,
+    events: EventLog,
+    handle: Handle,
+    poison: Poison,
+    heartbeat_s: float,
+    closed: Closed | None = None,
+) -> None:
     """Sees one delivered item (a nats-py message) through to its acknowledgement."""
     lane = events.service
     deliveries = message.metadata.num_delivered
@@ -42,22 +52,26 @@ async def take(message: Any, *, events: EventLog, handle: Handle, poison: Poison
     with structlog.contextvars.bound_contextvars(task=work.id, request=work.request_id, lane=lane):
         started = time.monotonic()
         async with _heartbeats(message, heartbeat_s):
-            await _see_through(message, work, events, handle, poison)
+            await _see_through(message, work, events, handle, poison, closed)
         WORK_SECONDS.labels(lane).observe(time.monotonic() - started)
 
 
-async def _see_through(message: Any, work: Work, events: EventLog, handle: Handle, poison: Poison) -> None:
+async def _see_through(
+    message: Any, work: Work, events: EventLog, handle: Handle, poison: Poison, closed: Closed | None
+) -> None:
     lane = events.service
     try:
         past = await events.read(work.id, at_least=work.sequence)
-        if is_settled(past, work, lane):
-            outcome = "settled"
+        if is_answered(past, work, lane):
+            facts, outcome = (), "settled"
+        elif is_void(past, work.request_id):
+            facts, outcome = closed(work, past) if closed else (), "settled"
+        elif work.deliveries > DELIVERIES_MAX:
+            facts, outcome = poison(work), "poison"
         else:
-            poisoned = work.deliveries > DELIVERIES_MAX
-            facts = poison(work) if poisoned else await handle(work, past)
-            if facts:
-                await events.report(work.id, facts, cause=work.event)
-            outcome = "poison" if poisoned else "done"
+            facts, outcome = await handle(work, past), "done"
+        if facts:
+            await events.persist(work.id, facts, cause=work.event)
         await message.ack()
     except asyncio.CancelledError:
         with contextlib.suppress(Exception):

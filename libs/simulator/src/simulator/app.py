@@ -70,7 +70,7 @@ class Provider:
         try:
             asked = _WIRES[wire].asked(body_of(await _body(request)))
         except BadRequest as error:
-            blank = Asked(wire, "", "", "")
+            blank = Asked(wire, error.model, "", "")
             return await self._refuse(request, blank, 400, request_id, message=error.message, param=error.param)
         if not _has_key(request):
             return await self._refuse(request, asked, 401, request_id)

@@ -39,6 +39,7 @@ class Asked:
     first_message: str
     stream: bool = False
     include_usage: bool = False
+    images: int = 0
     max_output_tokens: int | None = None
     thinking: bool = False
     cache_points: tuple[CachePoint, ...] = ()
@@ -96,12 +97,13 @@ class Speaks(Protocol):
 
 
 class BadRequest(Exception):
-    """The request cannot be read; the message says what is wrong, `param` where."""
+    """The request cannot be read; the message says what is wrong, `param` where, `model` whose words say so."""
 
-    def __init__(self, message: str, param: str | None = None) -> None:
+    def __init__(self, message: str, param: str | None = None, *, model: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        self.model = model
 
 
 _PROVIDERS: Mapping[str, str] = {

@@ -16,6 +16,10 @@ from simulator.tokens import CHARACTERS_PER_TOKEN, Buckets, PromptCache, tokens_
 REASONING_TOKENS_MIN = 32
 # Of the answer's own tokens, one quarter is thought beforehand.
 REASONING_SHARE = 4
+# A picture costs what the provider's pages name for a large one, whatever its size: Anthropic's 1,600 (width × height
+# / 750, scaled down to that), OpenAI's 70 and eight tiles of 140, Google's 1,120 at high resolution.
+IMAGE_TOKENS = {"anthropic": 1_600, "openai": 1_190, "gcp.gemini": 1_120}
+IMAGE_TOKENS_OTHERS = 1_600
 _REFUSAL = "I can't help with that."
 _ERRORS = {Mode.RATE_LIMITED: 429, Mode.UNPAID: 402, Mode.BROKEN: 500, Mode.OVERLOADED: 529}
 _CUTS = {Mode.CUT, Mode.STREAM_ERROR}
@@ -90,8 +94,11 @@ def _within_limit(asked: Asked, text: str, finish: Finish) -> tuple[str, Finish,
 
 def _prompt_tokens(asked: Asked, cache: PromptCache) -> Buckets:
     if asked.provider == "anthropic":
-        return cache.explicit(asked.model, asked.text, asked.cache_points)
-    return cache.implicit(asked.model, asked.text)
+        text = cache.explicit(asked.model, asked.text, asked.cache_points)
+    else:
+        text = cache.implicit(asked.model, asked.text)
+    seen = asked.images * IMAGE_TOKENS.get(asked.provider, IMAGE_TOKENS_OTHERS)
+    return replace(text, input=text.input + seen)
 
 
 def _characters_until(text: str, pieces: int) -> int:

@@ -47,11 +47,12 @@ class Prompt:
 @lru_cache(maxsize=16)
 def read_prompt(text: str) -> Prompt:
     """The parts of one user message; what is missing stays empty."""
-    # The description is free text and may look like anything: it is cut out before the rest is read.
+    # Description and attachments are free text and may look like anything: they are cut out before the rest is read.
     outside = text
     for description in _tagged(text, "task_description"):
         outside = text[: description.start] + text[description.end :]
         break
+    outside = _without_attachments(outside)
     head = dict(reversed(_HEADING.findall(outside.split("\n# Repository", 1)[0])))
     sent = [found for found in _tagged(outside, "file") if found.attributes.get("path")]
     diff = "\n".join(found.inside for found in _tagged(outside, "diff"))
@@ -69,6 +70,16 @@ def read_prompt(text: str) -> Prompt:
         added=added,
         findings=tuple(_findings(outside)),
     )
+
+
+def _without_attachments(text: str) -> str:
+    """The text without the attachments that stand before the first file: a file may speak of attachments too."""
+    while (attachment := next(_tagged(text, "attachment"), None)) is not None:
+        file = next(_tagged(text, "file"), None)
+        if file is not None and file.start < attachment.start:
+            break
+        text = text[: attachment.start] + text[attachment.end :]
+    return text
 
 
 @dataclass(frozen=True, slots=True)

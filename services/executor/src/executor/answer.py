@@ -4,7 +4,7 @@ Values only. An `Answer` is what was received, whole or not; what it means is de
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -13,11 +13,28 @@ ANSWER_BYTES_MAX = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A picture that a model is shown."""
+
+    name: str
+    media_type: str
+    # of its bytes, as the artifact store knows them
+    digest: str
+    base64: str = field(repr=False)
+
+    @property
+    def data_url(self) -> str:
+        return f"data:{self.media_type};base64,{self.base64}"
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of the conversation; the system prompt travels apart."""
 
     role: Literal["user", "assistant"]
     text: str
+    # the user's only, shown before the text
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +57,7 @@ class FaultKind(StrEnum):
     STATUS = "status"
     STREAM_ERROR = "stream_error"
     BROKEN = "broken"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,36 +6,35 @@ never decides what a failure means for the task.
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import structlog
+from artifacts import Artifacts
 from eventlog import Conflict, Past, Stale
 from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import (
-    PHASE_FAILURE_ARTIFACT_MISSING,
     PHASE_FAILURE_CONTEXT_TOO_LARGE,
     PHASE_FAILURE_POISON,
-    PHASE_FAILURE_UNAUTHENTICATED,
     PhaseFailed,
     PhaseRequested,
 )
 from policy.models import Model, models_from
 from runtime import Runtime, Service, Work
-from worktree import TreeDiffers
 
 from executor.adapters import desk, wires
+from executor.adapters.bases import Bases
+from executor.adapters.jobs import CannotAsk, Job, preparing
 from executor.adapters.live import publishing
+from executor.adapters.offload import worked
+from executor.adapters.patient import Patient
 from executor.adapters.received import Wire
-from executor.adapters.tree import Tree, prepared
+from executor.adapters.stops import Stops, stoppable
 from executor.answer import Question
-from executor.brief import brief_of
 from executor.outcome import ending_of, failure_of, phase_failed
 from executor.phase import (
     Ask,
@@ -46,13 +45,15 @@ from executor.phase import (
     Request,
     Settled,
     StandBack,
+    Step,
     call_id,
     evolve,
     given_up,
     next_step,
     request_of,
+    stopped,
 )
-from executor.prompt import Assignment, ContextTooLarge, prompt_for, shown_files
+from executor.prompt import ContextTooLarge, prompt_for
 from executor.settings import Settings, settings_from
 from executor.transcript import called, request_json, response_json, started
 
@@ -70,8 +71,10 @@ def service(env: Mapping[str, str]) -> Service:
 
     async def setup(rt: Runtime) -> None:
         executor = Executor(rt, settings)
-        rt.worker(executor.handle, poison, slots=settings.slots)
+        await executor.stops.hear(rt.nc, rt.settings.org)
+        rt.worker(executor.handle, poison, slots=settings.slots, closed=executor.closed)
         rt.on_ready(executor.warm_up)
+        rt.on_stop(executor.bases.close)
 
     return Service(name=lane, lane=lane, setup=setup)
 
@@ -80,21 +83,6 @@ def poison(work: Work) -> Sequence[AnyFact]:
     """What is said of a request that was delivered too often without an outcome."""
     detail = f"delivered {work.deliveries} times without an outcome"
     return [failure_of(work.request_id, PHASE_FAILURE_POISON, detail)]
-
-
-@dataclass(slots=True)
-class Job:
-    """One request in hand."""
-
-    work: Work
-    request: PhaseRequested
-    assignment: Assignment
-    tree: Tree
-    past: Past
-    # calls that were open when we came, and that nobody in this process is making: their maker is gone
-    deserted: set[str]
-    judged: dict[int, Judgement] = field(default_factory=dict)
-    waiting_since: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -107,12 +95,19 @@ class Executor:
     rt: Runtime
     settings: Settings
     active: set[str] = field(default_factory=set)
+    stops: Stops = field(default_factory=Stops)
+    bases: Bases = field(default_factory=Bases)
     wire: Wire | None = None
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def model(self) -> Model:
         return self.settings.model
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Where everything is put: what comes after a call has been paid for."""
+        return Patient(self.rt.artifacts)
 
     async def warm_up(self) -> None:
         """Imports the SDK, which takes seconds, before the first call needs it and after the service is ready."""
@@ -122,45 +117,25 @@ class Executor:
         """Sees one request through; what it returns is appended by the runtime, in one message."""
         request = work.request
         assert isinstance(request, PhaseRequested), f"{work.request_id!r} is no request for a phase"
-        root = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="factory-executor-"))
-        try:
-            job = await self._prepared(work, request, past, root)
-            return await self._see_through(job) if isinstance(job, Job) else self._given_up(request, past, job)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+        begun = {call.started.call_id for call in self._lane(request, past).open}
+        with self.stops.hints(work.id) as hinted:
+            try:
+                ready = preparing(request, past, self.settings, self.rt.artifacts, self.bases)
+                async with ready as material:
+                    job = Job(work, request, material, past, hinted, begun - self.active)
+                    return await self._see_through(job)
+            except CannotAsk as cannot:
+                return self._given_up(request, past, cannot.failure)
 
-    async def _prepared(self, work: Work, request: PhaseRequested, past: Past, root: Path) -> Job | PhaseFailed:
-        """The request with all that it needs, or why it cannot be asked."""
-        if not self.settings.api_key:
-            missing = f"no key for {self.model.name!r}: {self.model.key_env} is not set"
-            return failure_of(request.request_id, PHASE_FAILURE_UNAUTHENTICATED, missing)
-        brief = brief_of(past.facts())
-        try:
-            found = await desk.fetched(self.rt.artifacts, request, brief)
-            tree = await asyncio.to_thread(
-                prepared,
-                *(root / "tree", found.bundle, brief.base_commit, found.change, request.change_digest, found.pack),
-            )
-        except (desk.Gone, TreeDiffers) as gone:
-            return failure_of(request.request_id, PHASE_FAILURE_ARTIFACT_MISSING, str(gone))
-        assignment = Assignment(
-            phase=request.phase,
-            round=request.round,
-            title=brief.title,
-            type=brief.type,
-            scope=brief.scope,
-            body=found.body,
-            files=shown_files(found.pack.files, tree.touched),
-            diff=tree.diff,
-            findings=found.findings,
-        )
-        deserted = {call.started.call_id for call in self._lane(request, past).open} - self.active
-        return Job(work, request, assignment, tree, past, deserted)
+    def closed(self, work: Work, past: Past) -> Sequence[AnyFact]:
+        """What is said of a request that was closed before it had an answer: whoever holds money for it lets go."""
+        request = work.request
+        assert isinstance(request, PhaseRequested), f"{work.request_id!r} is no request for a phase"
+        return self._given_up(request, past, stopped(request.request_id))
 
     async def _see_through(self, job: Job) -> Sequence[AnyFact]:
         while True:
-            request = self._lane(job.request, job.past)
-            match next_step(request, job.judged, _foreign(request, job)):
+            match _next_step(self._lane(job.request, job.past), job):
                 case Settled():
                     return []
                 case Report(facts):
@@ -192,20 +167,25 @@ class Executor:
         job.judged[ask.number] = judgement
         with contextlib.suppress(Stale):  # the end of a paid call is recorded whatever can be read
             await self._read_on(job)
-        request = evolve(self._lane(job.request, job.past), end, job.request.request_id)
-        match next_step(request, job.judged, _foreign(request, job)):
+        match _next_step(evolve(self._lane(job.request, job.past), end, job.request.request_id), job):
             case Report(facts):
                 return [end, *facts]
             case _:
-                recorded = await self.rt.log.report(job.work.id, [end], cause=job.work.event)
-                await self._read_on(job, at_least=recorded.sequence)
+                await self._recorded(job, end)
                 return None
+
+    async def _recorded(self, job: Job, end: ModelCalled) -> None:
+        """Puts the end of a call on record by itself."""
+        recorded = await self.rt.log.persist(job.work.id, [end], cause=job.work.event)
+        await self._read_on(job, at_least=recorded.sequence)
 
     async def _started(self, job: Job, ask: Ask) -> tuple[ModelCallStarted, Question]:
         """Obtains the right to make call `ask.number`: raises Conflict if somebody else has done anything since."""
         limit = min(job.request.max_output_tokens or self.model.max_output_tokens, self.model.max_output_tokens)
-        budget = self.model.context_window_tokens - limit
-        prompt = await asyncio.to_thread(prompt_for, job.assignment, ask.exchanges, budget_tokens=budget)
+        window = self.model.context_window_tokens - limit
+        budget = min(window, job.request.max_input_tokens or window)
+        assignment = job.material.assignment
+        prompt = await worked(assignment.characters, prompt_for, assignment, ask.exchanges, budget_tokens=budget)
         question = Question(
             call_id=call_id(job.work.id, job.request.request_id, ask.number),
             provider_model=self.model.provider_model,
@@ -214,7 +194,7 @@ class Executor:
             max_output_tokens=limit,
             timeout_s=self._timeout_s(job.request),
         )
-        stored = await self.rt.artifacts.put(request_json(question))
+        stored = await self.artifacts.put(request_json(question))
         start = started(question, job.request, self.model, stored, prompt.tokens_estimate)
         self.active.add(start.call_id)
         try:
@@ -236,17 +216,29 @@ class Executor:
     ) -> tuple[ModelCalled, Judgement]:
         """One attempt on the wire, and what came of it."""
         begun = time.monotonic()
-        async with publishing(self.rt.nc.publish, self.rt.settings.org, job.work.id, start.call_id) as on_text:
-            answer = await wire.ask(question, on_text)
+        told = publishing(self.rt.nc.publish, self.rt.settings.org, job.work.id, start.call_id)
+        still_wanted = functools.partial(self._is_wanted, job)
+        watched = stoppable(still_wanted, job.hinted, heartbeat_s=self.rt.settings.heartbeat_s)
+        async with told as on_text, watched as stopping:
+            answer = await wire.ask(question, on_text, stopping)
         latency_s = time.monotonic() - begun
         ending = ending_of(answer, now=datetime.now(UTC), secret=self.settings.api_key)
         received = answer.text or answer.refusal or answer.raw_usage or answer.fault is None
-        stored = await self.rt.artifacts.put(response_json(answer)) if received else None
+        stored = await self.artifacts.put(response_json(answer)) if received else None
         end = called(start, answer, ending, self.model.wire, stored, latency_s)
         log.info("call.ended", call=start.call_id, outcome=ending.outcome, failure=ending.failure, latency_s=latency_s)
         if ending.failure:
             return end, Hopeless(phase_failed(job.request.request_id, ending))
-        return end, await self._judged(job, answer.text)
+        try:
+            return end, await self._judged(job, answer.text)
+        except Exception:
+            # The answer is paid for. It is read again at the next delivery, and not asked for again.
+            await self._recorded(job, end)
+            raise
+
+    async def _is_wanted(self, job: Job) -> bool:
+        await self._read_on(job)
+        return job.is_wanted
 
     async def _judged_again(self, job: Job, end: ModelCalled) -> Judgement:
         """Reads a recorded answer as if it had just come: it is not paid for twice."""
@@ -260,7 +252,7 @@ class Executor:
         return await self._judged(job, answer.text)
 
     async def _judged(self, job: Job, text: str) -> Judgement:
-        return await desk.judged(self.rt.artifacts, job.tree, job.request, self.model.name, text)
+        return await desk.judged(self.artifacts, job.material.tree, job.request, self.model.name, text)
 
     async def _stand_back(self, job: Job, call_ids: Sequence[str]) -> None:
         """Waits for calls that somebody else is making; one that takes too long is taken for deserted."""
@@ -293,6 +285,7 @@ class Executor:
             return self.wire
 
 
-def _foreign(request: Request, job: Job) -> set[str]:
-    """Calls that began while we were at it: somebody else is making them."""
-    return {call.started.call_id for call in request.open} - job.deserted
+def _next_step(request: Request, job: Job) -> Step:
+    """What is next; calls that began while we were at it are somebody else's."""
+    foreign = {call.started.call_id for call in request.open} - job.deserted
+    return next_step(request, job.judged, foreign, is_wanted=job.is_wanted, calls_max=job.request.calls_max)

@@ -24,6 +24,7 @@ from factory.phase.v1 import (
     PHASE_FAILURE_RATE_LIMITED,
     PHASE_FAILURE_REFUSED,
     PHASE_FAILURE_SERVER_ERROR,
+    PHASE_FAILURE_STOPPED,
     PHASE_FAILURE_TIMEOUT,
     PHASE_FAILURE_TRUNCATED,
     PHASE_FAILURE_UNAUTHENTICATED,
@@ -111,6 +112,8 @@ def _of_fault(fault: Fault, answer: Answer, now: datetime) -> Ending:
             return Ending(CALL_OUTCOME_NOT_SENT, PHASE_FAILURE_UNREACHABLE, detail=f"not reached: {fault.message}")
         case FaultKind.TIMEOUT:
             return Ending(CALL_OUTCOME_ABANDONED, PHASE_FAILURE_TIMEOUT, detail=f"no answer in time: {fault.message}")
+        case FaultKind.STOPPED:
+            return Ending(CALL_OUTCOME_ABANDONED, PHASE_FAILURE_STOPPED, detail=f"stopped: {fault.message}")
         case FaultKind.BROKEN:
             return Ending(CALL_OUTCOME_ABANDONED, PHASE_FAILURE_BROKEN_STREAM, detail=f"broke off: {fault.message}")
         case FaultKind.STREAM_ERROR:

@@ -12,8 +12,10 @@ from factory.call.v1 import CALL_OUTCOME_LOST, CALL_OUTCOME_OK, ModelCalled, Mod
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import (
     PHASE_FAILURE_BROKEN_STREAM,
+    PHASE_FAILURE_CALLS_SPENT,
     PHASE_FAILURE_MALFORMED,
     PHASE_FAILURE_POISON,
+    PHASE_FAILURE_STOPPED,
     PhaseCompleted,
     PhaseFailed,
 )
@@ -48,6 +50,7 @@ class Call:
 class Request:
     """What the own lane says of one request."""
 
+    id: str = ""
     calls: tuple[Call, ...] = ()
     is_settled: bool = False
 
@@ -125,7 +128,7 @@ def call_id(task_id: str, request_id: str, number: int) -> str:
 
 def request_of(facts: Iterable[AnyFact | None], request_id: str) -> Request:
     """Folds the own lane's facts about one request."""
-    request = Request()
+    request = Request(request_id)
     for fact in facts:
         request = evolve(request, fact, request_id)
     return request
@@ -144,10 +147,19 @@ def evolve(request: Request, fact: AnyFact | None, request_id: str) -> Request:
             return request
 
 
-def next_step(request: Request, judged: Mapping[int, Judgement], foreign: AbstractSet[str] = frozenset()) -> Step:
+def next_step(
+    request: Request,
+    judged: Mapping[int, Judgement],
+    foreign: AbstractSet[str] = frozenset(),
+    *,
+    is_wanted: bool = True,
+    calls_max: int = 0,
+) -> Step:
     """What to do next.
 
     `judged` holds what recorded answers were found to be, `foreign` the ids of calls that somebody may still be making.
+    Of a request that is wanted no more, what has been paid for is recorded, and nothing is asked. `calls_max` is how
+    many calls were reserved for it, lost ones included; 0 stands for no limit but our own.
     """
     if request.is_settled:
         return Settled()
@@ -157,13 +169,15 @@ def next_step(request: Request, judged: Mapping[int, Judgement], foreign: Abstra
     lost = tuple(lost_end(call.started) for call in request.open if call.started.call_id not in foreign)
     if (result := _completed(judged)) is not None:
         return Report((*lost, result))
-    if waited_for := tuple(call.started.call_id for call in request.open if call.started.call_id in foreign):
+    waited_for = tuple(call.started.call_id for call in request.open if call.started.call_id in foreign)
+    if waited_for and is_wanted:
         return StandBack(waited_for)
     if (failure := _failed(request, judged)) is not None:
         return Report((*lost, failure))
-    if len(lost) + sum(call.is_lost for call in request.calls) > LOST_MAX:
-        detail = f"{LOST_MAX + 1} calls ended without anybody knowing how"
-        return Report((*lost, failure_of(request.calls[0].started.request_id, PHASE_FAILURE_POISON, detail)))
+    if not is_wanted:
+        return Report((*lost, stopped(request.id)))
+    if (failure := _spent(request, judged, len(lost), calls_max)) is not None:
+        return Report((*lost, failure))
     number = max((call.number for call in request.calls), default=0) + 1
     return Ask(number, lost, _unusable(judged))
 
@@ -172,6 +186,12 @@ def given_up(request: Request, failure: PhaseFailed, foreign: AbstractSet[str] =
     """The facts of a request that cannot even be asked: its failure, and the end of what was begun before."""
     lost = (lost_end(call.started) for call in request.open if call.started.call_id not in foreign)
     return (*lost, failure)
+
+
+def stopped(request_id: str) -> PhaseFailed:
+    """The failure of a request that nobody wants any more."""
+    detail = "the task has ended, or this request was closed: an override, or its deadline"
+    return failure_of(request_id, PHASE_FAILURE_STOPPED, detail)
 
 
 def lost_end(started: ModelCallStarted) -> ModelCalled:
@@ -202,12 +222,26 @@ def _failed(request: Request, judged: Mapping[int, Judgement]) -> PhaseFailed | 
     if not last.is_answered:
         # Its failure stands in the same event; without one, this much is still certain.
         detail = f"call {last.number} has ended, and left no answer to read"
-        return failure_of(last.started.request_id, PHASE_FAILURE_BROKEN_STREAM, detail)
+        return failure_of(request.id, PHASE_FAILURE_BROKEN_STREAM, detail)
     unusable = _unusable(judged)
     if len(unusable) > COMPLAINTS_MAX:
-        detail = f"{len(unusable)} answers could not be used; the last: {_first_line(unusable)}"
-        return failure_of(last.started.request_id, PHASE_FAILURE_MALFORMED, detail)
+        return failure_of(request.id, PHASE_FAILURE_MALFORMED, _not_used(unusable))
     return None
+
+
+def _spent(request: Request, judged: Mapping[int, Judgement], lost_now: int, calls_max: int) -> PhaseFailed | None:
+    """Why no further call may be made, if none may."""
+    lost = lost_now + sum(call.is_lost for call in request.calls)
+    if lost > LOST_MAX:
+        return failure_of(request.id, PHASE_FAILURE_POISON, f"{lost} calls ended without anybody knowing how")
+    if not calls_max or len(request.calls) < calls_max:
+        return None
+    unusable = _unusable(judged)
+    if unusable and isinstance(judged.get(request.calls[-1].number), Unusable):
+        detail = f"no more calls are reserved, and {_not_used(unusable)}"
+        return failure_of(request.id, PHASE_FAILURE_MALFORMED, detail)
+    detail = f"{len(request.calls)} calls were made, {lost} of them lost; {calls_max} were reserved"
+    return failure_of(request.id, PHASE_FAILURE_CALLS_SPENT, detail)
 
 
 def _ended(call: Call, end: ModelCalled) -> Call:
@@ -220,5 +254,6 @@ def _unusable(judged: Mapping[int, Judgement]) -> tuple[Unusable, ...]:
     return tuple(found for _, found in sorted(judged.items()) if isinstance(found, Unusable))
 
 
-def _first_line(unusable: Sequence[Unusable]) -> str:
-    return unusable[-1].complaint.partition("\n")[0]
+def _not_used(unusable: Sequence[Unusable]) -> str:
+    answers = "1 answer" if len(unusable) == 1 else f"{len(unusable)} answers"
+    return f"{answers} could not be used; the last: {unusable[-1].complaint.partition(chr(10))[0]}"

@@ -7,15 +7,17 @@ stands between tags that it cannot close.
 import functools
 import json
 import re
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jinja2
 from factory.artifact.v1 import Findings, PackFile, Severity
 from factory.task.v1 import PHASE_KIND_REVIEW, PhaseKind, Scope, TaskType
+from policy.ranking import IMAGE_TOKENS_MAX
 from policy.routes import phase_word, scope_word, type_word
 
-from executor.answer import Message
+from executor.answer import Image, Message
 from executor.phase import Unusable
 
 VERSION = "v1"
@@ -23,7 +25,7 @@ MESSAGE_OVERHEAD_TOKENS = 32
 """What a provider's chat format adds per message, rounded up."""
 WINDOW_MARGIN_TOKENS = 64
 
-_TAGS = r"(?:task_description|file|diff|findings)"
+_TAGS = r"(?:task_description|attachment|file|diff|findings)"
 _CLOSING = re.compile(rf"<(/\s*{_TAGS}\b)", re.I)
 _CLOSING_ESCAPED = re.compile(rf"<\\(/\s*{_TAGS}\b)", re.I)
 
@@ -50,6 +52,14 @@ class ShownFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownText:
+    """A text that the submitter has attached."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """All that the prompt of a request is made from."""
 
@@ -62,6 +72,13 @@ class Assignment:
     files: tuple[ShownFile, ...] = ()
     diff: str = ""
     findings: Findings | None = None
+    texts: tuple[ShownText, ...] = ()
+    images: tuple[Image, ...] = ()
+
+    @property
+    def characters(self) -> int:
+        """About how much text there is to render."""
+        return len(self.body) + len(self.diff) + sum(len(file.text) for file in (*self.files, *self.texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +88,25 @@ class Prompt:
 
     @property
     def tokens_estimate(self) -> int:
+        """The most tokens that a provider may count for it."""
         texts = (self.system, *(message.text for message in self.messages))
-        return sum(tokens_upper_estimate(text) + MESSAGE_OVERHEAD_TOKENS for text in texts)
+        images = sum(len(message.images) for message in self.messages)
+        return sum(tokens_max(text) + MESSAGE_OVERHEAD_TOKENS for text in texts) + images * IMAGE_TOKENS_MAX
 
 
-def tokens_upper_estimate(text: str) -> int:
-    """More tokens than any tokenizer in use makes of ordinary text.
+# Bytes by class: lower-case letters and blanks become "a", everything else "b".
+_CLASSES = bytes(ord("a") if chr(code) in string.ascii_lowercase + " " else ord("b") for code in range(256))
 
-    Two bytes of ASCII per token (English and code take three to four), one token per byte for everything else. It is an
-    estimate and not a bound: a text of nothing but digits or symbols can exceed it.
+
+def tokens_max(text: str) -> int:
+    """No tokenizer in use makes more tokens of a text: a bound, about three times the truth for English and code.
+
+    They all build on single bytes, so a token is a byte at least. Their vocabularies hold every pair of lower-case
+    letters, and every letter after a blank: within a run of these, three bytes are two tokens at most. Everything else
+    counts byte by byte: digits, which some split one by one, symbols, capitals, line ends, and what is not ASCII.
     """
-    size = len(text.encode(errors="replace"))
-    ascii_bytes = size if text.isascii() else sum(map(str.isascii, text))
-    return (ascii_bytes + 1) // 2 + size - ascii_bytes
+    classes = text.encode(errors="replace").translate(_CLASSES)
+    return len(classes) - classes.count(b"aaa")
 
 
 def shown_files(pack: Sequence[PackFile], now: dict[str, str | None]) -> tuple[ShownFile, ...]:
@@ -123,7 +146,7 @@ def _render(assignment: Assignment, exchanges: Sequence[Unusable]) -> Prompt:
         "findings": _findings_json(assignment.findings),
     }
     system = _template("review.j2" if is_review else "author.j2").render(words)
-    messages = [Message("user", _template("task.j2").render(words))]
+    messages = [Message("user", _template("task.j2").render(words), assignment.images)]
     for exchange in exchanges:
         complaint = _template("complaint.j2").render(complaint=exchange.complaint, is_review=is_review)
         messages += [Message("assistant", exchange.answer or "(empty)"), Message("user", complaint)]
@@ -155,8 +178,8 @@ def _cut(files: Sequence[ShownFile], budget: int) -> tuple[ShownFile, ...]:
 def _part(file: ShownFile, budget: int) -> ShownFile | None:
     lines, kept, left = file.text.splitlines(keepends=True), 0, budget - _cost(replace(file, text=""))
     for line in lines:
-        # Escaping may lengthen a line, and rounding adds up: one token per line is more than both.
-        left -= tokens_upper_estimate(_inside(line)) + 1
+        # A run of letters that a cut divides counts for two: one token per line is more than that.
+        left -= tokens_max(_inside(line)) + 1
         if left < 0:
             break
         kept += 1
@@ -164,7 +187,7 @@ def _part(file: ShownFile, budget: int) -> ShownFile | None:
 
 
 def _cost(file: ShownFile) -> int:
-    return tokens_upper_estimate(_attribute(file.path) + _inside(file.text)) + MESSAGE_OVERHEAD_TOKENS
+    return tokens_max(_attribute(file.path) + _inside(file.text)) + MESSAGE_OVERHEAD_TOKENS
 
 
 def _findings_json(findings: Findings | None) -> str:

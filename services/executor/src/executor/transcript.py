@@ -80,8 +80,13 @@ def _usage(wire: str, answer: Answer) -> Usage | None:
 
 
 def request_json(question: Question) -> bytes:
-    """The request as it is sent, without credentials."""
-    return _json({"format": FORMAT, **asdict(question)})
+    """The request as it is sent, without credentials; a picture is an artifact already, and only named here."""
+    kept = asdict(question)
+    for message in kept["messages"]:
+        images = [{key: image[key] for key in ("name", "media_type", "digest")} for image in message.pop("images")]
+        if images:
+            message["images"] = images
+    return _json({"format": FORMAT, **kept})
 
 
 def response_json(answer: Answer) -> bytes:
@@ -108,4 +113,4 @@ def _word(text: str) -> str:
 
 
 def _json(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, indent=1).encode(errors="replace")
+    return json.dumps(content, ensure_ascii=False).encode(errors="replace")

@@ -7,6 +7,7 @@ from typing import Any
 
 from simulator.call import Asked, BadRequest, Finish, Piece, Reply, Wire
 from simulator.tokens import Buckets, CachePoint
+from simulator.wires import images
 from simulator.wires.reading import JsonObject, first_user_text, limit_of, messages_of, model_of, sse, text_in
 
 
@@ -29,10 +30,23 @@ def asked(body: JsonObject) -> Asked:
         first_message=first_user_text(messages),
         stream=body.get("stream") is True,
         include_usage=True,
+        images=_images(body),
         max_output_tokens=limit,
         thinking=isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive"),
         cache_points=points,
     )
+
+
+def _images(body: JsonObject) -> int:
+    """How many pictures the messages hold; each is looked at."""
+    count = 0
+    for part in images.parts_in(body.get("messages"), "image"):
+        source = part.get("source")
+        if not isinstance(source, dict) or source.get("type") != "base64":
+            raise BadRequest("messages: an image's source must be of type base64 here", "messages")
+        images.check(source.get("media_type"), source.get("data"), "messages.content.image.source")
+        count += 1
+    return count
 
 
 def _cache_points(body: JsonObject) -> Iterator[CachePoint]:

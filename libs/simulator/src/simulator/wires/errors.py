@@ -25,6 +25,7 @@ _OPENAI = {
     529: ("server_error", "overloaded"),
 }
 _DEEPSEEK = {
+    400: ("invalid_request_error", "invalid_request_error"),
     401: ("authentication_error", "invalid_request_error"),
     402: ("unknown_error", "invalid_request_error"),
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from simulator.call import Asked, Finish, Piece, Reply, Wire
+from simulator.call import Asked, BadRequest, Finish, Piece, Reply, Wire, provider_of
 from simulator.tokens import Buckets, tokens_for
+from simulator.wires import images
 from simulator.wires.reading import JsonObject, first_user_text, limit_of, messages_of, model_of, sse
 
 
@@ -14,15 +15,30 @@ def asked(body: JsonObject) -> Asked:
     """A request to `/v1/chat/completions`."""
     messages = messages_of(body.get("messages"), "messages")
     options = body.get("stream_options")
+    model = model_of(body)
     return Asked(
         wire=Wire.CHAT,
-        model=model_of(body),
+        model=model,
+        images=_images(body, provider_of(model, Wire.CHAT), model),
         text="\n".join(text for _, text in messages),
         first_message=first_user_text(messages),
         stream=body.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         max_output_tokens=limit_of(body, "max_completion_tokens", "max_tokens"),
     )
+
+
+def _images(body: JsonObject, provider: str, model: str) -> int:
+    """How many pictures the messages hold; DeepSeek's models take none, and say so as a parser would."""
+    count = 0
+    for part in images.parts_in(body.get("messages"), "image_url"):
+        if provider == "deepseek":
+            told = "Failed to deserialize the JSON body into the target type: messages: unknown variant `image_url`"
+            raise BadRequest(f"{told}, expected `text`", model=model)
+        held = part.get("image_url")
+        images.check_url(held.get("url") if isinstance(held, dict) else None, "messages.content.image_url")
+        count += 1
+    return count
 
 
 def whole(reply: Reply) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from simulator.call import Asked, Finish, Piece, Reply, Wire, pieces_of, reasons
 from simulator.tokens import Buckets
+from simulator.wires import images
 from simulator.wires.reading import JsonObject, first_user_text, limit_of, messages_of, model_of, sse, text_in
 
 # Created, in progress, message added, part added.
@@ -24,8 +25,18 @@ def asked(body: JsonObject) -> Asked:
         first_message=first_user_text(messages),
         stream=body.get("stream") is True,
         include_usage=True,
+        images=_images(said),
         max_output_tokens=limit_of(body, "max_output_tokens"),
     )
+
+
+def _images(said: Any) -> int:
+    """How many pictures the input holds; each is looked at."""
+    count = 0
+    for part in images.parts_in(said, "input_image"):
+        images.check_url(part.get("image_url"), "input.content.image_url")
+        count += 1
+    return count
 
 
 def whole(reply: Reply) -> dict[str, Any]:

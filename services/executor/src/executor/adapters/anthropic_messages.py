@@ -1,12 +1,14 @@
 """Anthropic's Messages API, by its own SDK, always streaming."""
 
+from typing import Literal, cast
+
 import anthropic
 import httpx2
-from anthropic.types import MessageParam
+from anthropic.types import ImageBlockParam, MessageParam, TextBlockParam
 
 from executor.adapters import faults
-from executor.adapters.received import CALL_ID_HEADER, CONNECT_TIMEOUT_S, OnText, Received, read_to_the_end
-from executor.answer import Answer, Fault, Question
+from executor.adapters.received import CALL_ID_HEADER, CONNECT_TIMEOUT_S, OnText, Received, Stopping, read_to_the_end
+from executor.answer import Answer, Fault, Image, Message, Question
 from executor.usage import merged
 
 
@@ -20,11 +22,11 @@ class AnthropicMessages:
             http_client=anthropic.DefaultAsyncHttpxClient(trust_env=trust_env),
         )
 
-    async def ask(self, question: Question, on_text: OnText) -> Answer:
+    async def ask(self, question: Question, on_text: OnText, stopping: Stopping | None = None) -> Answer:
         async def read(received: Received) -> None:
             await self._read(question, received)
 
-        return await read_to_the_end(read, _fault, timeout_s=question.timeout_s, on_text=on_text)
+        return await read_to_the_end(read, _fault, timeout_s=question.timeout_s, on_text=on_text, stopping=stopping)
 
     async def _read(self, question: Question, received: Received) -> None:
         stream = await self._client.messages.create(
@@ -62,10 +64,21 @@ def _messages(question: Question) -> list[MessageParam]:
     messages: list[MessageParam] = []
     for turn in question.messages:
         if turn.role == "user":
-            messages.append({"role": "user", "content": turn.text})
+            messages.append({"role": "user", "content": _content(turn)})
         else:
             messages.append({"role": "assistant", "content": turn.text})
     return messages
+
+
+def _content(turn: Message) -> str | list[TextBlockParam | ImageBlockParam]:
+    if not turn.images:
+        return turn.text
+    return [*map(_image, turn.images), {"type": "text", "text": turn.text}]
+
+
+def _image(image: Image) -> ImageBlockParam:
+    media_type = cast("Literal['image/jpeg', 'image/png', 'image/gif', 'image/webp']", image.media_type)
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": image.base64}}
 
 
 def _fault(error: Exception) -> Fault:

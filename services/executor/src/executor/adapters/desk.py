@@ -4,21 +4,24 @@ Fetches and stores; whether an answer is asked for again is decided in `phase.py
 """
 
 import asyncio
+import base64
 from dataclasses import dataclass
 
 from artifacts import ArtifactDamaged, ArtifactMissing, Artifacts
-from factory.artifact.v1 import ArtifactRef, Change, Findings, Pack
+from factory.artifact.v1 import ArtifactRef, Attachment, Change, Findings, Pack
 from factory.phase.v1 import PHASE_FAILURE_ARTIFACT_MISSING, PhaseCompleted, PhaseRequested
 from factory.task.v1 import PHASE_KIND_REVIEW
 from google.protobuf.message import DecodeError
 
+from executor.adapters.offload import worked
 from executor.adapters.tree import Tree, change_by
-from executor.answer import Answer
+from executor.answer import Answer, Image
 from executor.brief import Brief
 from executor.edits import DoesNotApply
 from executor.judging import Reviewed, authored, reviewed, summary_of
 from executor.outcome import failure_of
 from executor.phase import Hopeless, Judgement, Unusable, Usable
+from executor.prompt import ShownText
 from executor.transcript import NotReadable, answer_from
 
 
@@ -28,11 +31,12 @@ class Gone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    bundle: bytes
     pack: Pack
     change: Change | None
     findings: Findings | None
     body: str
+    texts: tuple[ShownText, ...] = ()
+    images: tuple[Image, ...] = ()
 
 
 async def fetched(artifacts: Artifacts, request: PhaseRequested, brief: Brief) -> Material:
@@ -40,16 +44,23 @@ async def fetched(artifacts: Artifacts, request: PhaseRequested, brief: Brief) -
     if not brief.base_commit:
         raise Gone("no ContextGathered names the base commit")
     try:
-        pack = await _maybe(artifacts, request.pack if request.HasField("pack") else None)
-        findings = await _maybe(artifacts, request.findings if request.HasField("findings") else None)
-        change = await artifacts.get(request.change_digest) if request.change_digest else None
-        body = await _maybe(artifacts, brief.body)
+        change, pack, findings, body, *attached = await asyncio.gather(
+            _maybe(artifacts, request.change_digest),
+            _maybe(artifacts, request.pack.digest),
+            _maybe(artifacts, request.findings.digest),
+            _maybe(artifacts, brief.body.digest if brief.body else ""),
+            *(artifacts.get(one.artifact.digest) for one in request.attachments),
+        )
+        pairs = list(zip(request.attachments, attached, strict=True))
         return Material(
-            bundle=await artifacts.get(request.snapshot.digest),
             pack=Pack.FromString(pack or b""),
             change=None if change is None else Change.FromString(change),
             findings=None if findings is None else Findings.FromString(findings),
             body=(body or b"").decode(errors="replace"),
+            texts=tuple(
+                ShownText(one.name, (data or b"").decode(errors="replace")) for one, data in pairs if not _is_image(one)
+            ),
+            images=tuple(_image(one, data or b"") for one, data in pairs if _is_image(one)),
         )
     except (ArtifactMissing, ArtifactDamaged, DecodeError) as error:
         raise Gone(str(error)) from error
@@ -63,11 +74,11 @@ async def judged(artifacts: Artifacts, tree: Tree, request: PhaseRequested, sour
     if isinstance(written, Unusable):
         return written
     change, summary = written
-    stored = await artifacts.put(change.SerializeToString(deterministic=True))
-    result = PhaseCompleted(request_id=request.request_id, change_digest=stored.digest)
-    if summary:
-        result.summary.CopyFrom(await artifacts.put(summary_of(summary)))
-    return Usable(result)
+    stored, said = await asyncio.gather(
+        artifacts.put(change.SerializeToString(deterministic=True)),
+        _kept(artifacts, summary_of(summary)),
+    )
+    return Usable(PhaseCompleted(request_id=request.request_id, change_digest=stored.digest, summary=said))
 
 
 async def recorded(artifacts: Artifacts, request: PhaseRequested, response: ArtifactRef) -> Answer | Hopeless:
@@ -90,22 +101,38 @@ def _written(tree: Tree, text: str) -> tuple[Change, str] | Unusable:
 
 
 async def _review(artifacts: Artifacts, request: PhaseRequested, source: str, text: str) -> Judgement:
-    match await asyncio.to_thread(reviewed, text, source):
+    match await worked(len(text), reviewed, text, source):
         case Unusable() as unusable:
             return unusable
         case Reviewed(verdict=verdict, findings=findings, summary=summary) as review:
+            found, said = await asyncio.gather(
+                _kept(artifacts, findings.SerializeToString(deterministic=True)),
+                _kept(artifacts, summary_of(summary)),
+            )
             result = PhaseCompleted(
                 request_id=request.request_id,
                 change_digest=request.change_digest,
                 verdict=verdict,
+                findings=found,
                 blocking_findings=review.blocking,
+                summary=said,
             )
-            if findings.findings:
-                result.findings.CopyFrom(await artifacts.put(findings.SerializeToString(deterministic=True)))
-            if summary:
-                result.summary.CopyFrom(await artifacts.put(summary_of(summary)))
             return Usable(result)
 
 
-async def _maybe(artifacts: Artifacts, reference: ArtifactRef | None) -> bytes | None:
-    return None if reference is None else await artifacts.get(reference.digest)
+def _is_image(attachment: Attachment) -> bool:
+    return attachment.media_type.startswith("image/")
+
+
+def _image(attachment: Attachment, data: bytes) -> Image:
+    encoded = base64.b64encode(data).decode()
+    return Image(attachment.name, attachment.media_type, attachment.artifact.digest, encoded)
+
+
+async def _maybe(artifacts: Artifacts, digest: str) -> bytes | None:
+    return await artifacts.get(digest) if digest else None
+
+
+async def _kept(artifacts: Artifacts, data: bytes) -> ArtifactRef | None:
+    """Stores what there is; nothing for nothing."""
+    return await artifacts.put(data) if data else None

@@ -2,11 +2,11 @@
 
 import httpx2
 import openai
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionMessageParam
 
 from executor.adapters import faults
-from executor.adapters.received import CALL_ID_HEADER, CONNECT_TIMEOUT_S, OnText, Received, read_to_the_end
-from executor.answer import Answer, Fault, FaultKind, Question
+from executor.adapters.received import CALL_ID_HEADER, CONNECT_TIMEOUT_S, OnText, Received, Stopping, read_to_the_end
+from executor.answer import Answer, Fault, FaultKind, Message, Question
 
 
 class OpenAIChat:
@@ -15,11 +15,11 @@ class OpenAIChat:
         # OpenAI has given the limit a new name, which not all who speak its protocol know.
         self._limit = "max_completion_tokens" if provider == "openai" else "max_tokens"
 
-    async def ask(self, question: Question, on_text: OnText) -> Answer:
+    async def ask(self, question: Question, on_text: OnText, stopping: Stopping | None = None) -> Answer:
         async def read(received: Received) -> None:
             await self._read(question, received)
 
-        return await read_to_the_end(read, fault_of, timeout_s=question.timeout_s, on_text=on_text)
+        return await read_to_the_end(read, fault_of, timeout_s=question.timeout_s, on_text=on_text, stopping=stopping)
 
     async def _read(self, question: Question, received: Received) -> None:
         stream = await self._client.chat.completions.create(
@@ -78,7 +78,16 @@ def _messages(question: Question) -> list[ChatCompletionMessageParam]:
     messages: list[ChatCompletionMessageParam] = [{"role": "system", "content": question.system}]
     for message in question.messages:
         if message.role == "user":
-            messages.append({"role": "user", "content": message.text})
+            messages.append({"role": "user", "content": _content(message)})
         else:
             messages.append({"role": "assistant", "content": message.text})
     return messages
+
+
+def _content(message: Message) -> str | list[ChatCompletionContentPartParam]:
+    if not message.images:
+        return message.text
+    parts: list[ChatCompletionContentPartParam] = [
+        {"type": "image_url", "image_url": {"url": image.data_url}} for image in message.images
+    ]
+    return [*parts, {"type": "text", "text": message.text}]

@@ -1,7 +1,7 @@
 """OpenAI's Responses API, by its own SDK, always streaming; nothing is stored at the provider."""
 
 import httpx2
-from openai.types.responses import Response
+from openai.types.responses import Response, ResponseInputContentParam, ResponseInputItemParam
 
 from executor.adapters.openai_chat import client, fault_of
 from executor.adapters.received import (
@@ -9,6 +9,7 @@ from executor.adapters.received import (
     CONNECT_TIMEOUT_S,
     OnText,
     Received,
+    Stopping,
     StreamFault,
     read_to_the_end,
 )
@@ -19,17 +20,17 @@ class OpenAIResponses:
     def __init__(self, *, base_url: str, api_key: str, trust_env: bool) -> None:
         self._client = client(base_url=base_url, api_key=api_key, trust_env=trust_env)
 
-    async def ask(self, question: Question, on_text: OnText) -> Answer:
+    async def ask(self, question: Question, on_text: OnText, stopping: Stopping | None = None) -> Answer:
         async def read(received: Received) -> None:
             await self._read(question, received)
 
-        return await read_to_the_end(read, fault_of, timeout_s=question.timeout_s, on_text=on_text)
+        return await read_to_the_end(read, fault_of, timeout_s=question.timeout_s, on_text=on_text, stopping=stopping)
 
     async def _read(self, question: Question, received: Received) -> None:
         stream = await self._client.responses.create(
             model=question.provider_model,
             instructions=question.system,
-            input=[{"role": message.role, "content": message.text} for message in question.messages],
+            input=_input(question),
             max_output_tokens=question.max_output_tokens,
             store=False,
             stream=True,
@@ -55,6 +56,19 @@ class OpenAIResponses:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _input(question: Question) -> list[ResponseInputItemParam]:
+    items: list[ResponseInputItemParam] = []
+    for message in question.messages:
+        if not message.images:
+            items.append({"role": message.role, "content": message.text})
+            continue
+        parts: list[ResponseInputContentParam] = [
+            {"type": "input_image", "image_url": image.data_url, "detail": "auto"} for image in message.images
+        ]
+        items.append({"role": message.role, "content": [*parts, {"type": "input_text", "text": message.text}]})
+    return items
 
 
 def _ended(response: Response, received: Received) -> None:

@@ -4,8 +4,9 @@ Never retries and never raises for what a provider does: a call that was sent ha
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,11 +22,37 @@ CALL_ID_HEADER = "X-Client-Request-Id"
 OnText = Callable[[str], None]
 
 
+class Stopping:
+    """How somebody else ends a call that is running: the stream is closed, and what has arrived is the answer."""
+
+    def __init__(self) -> None:
+        self.why = ""
+        self._patience: asyncio.Timeout | None = None
+
+    def stop(self, why: str) -> None:
+        """Ends the call at once, or as soon as it begins; one that has ended stays as it is."""
+        self.why = why
+        if self._patience is not None:
+            self._patience.reschedule(0)
+
+    @contextlib.asynccontextmanager
+    async def within(self, timeout_s: float) -> AsyncIterator[None]:
+        """Raises TimeoutError in the block when its time is over, or when it is stopped."""
+        async with asyncio.timeout(timeout_s) as patience:
+            self._patience = patience
+            if self.why:
+                patience.reschedule(0)
+            try:
+                yield
+            finally:
+                self._patience = None
+
+
 class Wire(Protocol):
     """A provider, as the executor needs it."""
 
-    async def ask(self, question: Question, on_text: OnText) -> Answer:
-        """Makes one call: one attempt on the wire, read to its end."""
+    async def ask(self, question: Question, on_text: OnText, stopping: Stopping | None = None) -> Answer:
+        """Makes one call: one attempt on the wire, read to its end, unless it is stopped."""
         ...
 
     async def close(self) -> None: ...
@@ -101,17 +128,20 @@ async def read_to_the_end(
     *,
     timeout_s: float,
     on_text: OnText,
+    stopping: Stopping | None = None,
 ) -> Answer:
     """Runs `read`, and makes an answer of what it has received, whole or not."""
-    received = Received(on_text)
+    received, stopping = Received(on_text), stopping or Stopping()
     fault: Fault | None = None
     try:
-        async with asyncio.timeout(timeout_s):
+        async with stopping.within(timeout_s):
             await read(received)
         if not received.finish_reason:
             fault = Fault(FaultKind.BROKEN, message="the stream ended without a finish reason")
     except TimeoutError:
         fault = Fault(FaultKind.TIMEOUT, message=f"not finished within {timeout_s:g} s")
+        if stopping.why:
+            fault = Fault(FaultKind.STOPPED, message=stopping.why)
     except StreamFault as told:
         fault = told.fault
     except Exception as error:

@@ -7,62 +7,97 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from factory.artifact.v1 import Change, Pack
-from worktree import TooLarge, UnsafePath, apply_change, checkout, diff_text, record_change, safe_path
+from worktree import TooLarge, UnsafePath, apply_change, diff_text, record_change, safe_path
 
+from executor.adapters.bases import copied
 from executor.blocks import Blocks, Edit
 from executor.edits import FILE_BYTES_MAX, DoesNotApply, applied, paths_of
+from executor.patches import NotPlain, Patched, patched
 from executor.redaction import Redactions
 
 
 @dataclass(slots=True)
 class Tree:
-    """A checkout of the base commit with the change so far applied."""
+    """The base commit with the change so far: read without a copy, and copied once something is to be written."""
 
+    # the checkout of the base, which others read too
+    base: Path
+    # where the copy is made
     root: Path
     base_commit: str
+    change: Change | None = None
     parent: str = ""
-    parent_tree: str = ""
     diff: str = ""
-    # files that the change so far touches, as they are now; None for one it deletes
+    # the files that the change so far touches; None where only git can apply it, and has
+    changed: tuple[Patched, ...] | None = ()
+    # the same as they may be shown; None for one that was deleted
     touched: dict[str, str | None] = field(default_factory=dict)
     redactions: Redactions = field(default_factory=Redactions)
+    is_own: bool = False
+
+    def own(self) -> Path:
+        """The copy that this request may write to, with the change so far applied."""
+        if not self.is_own:
+            copied(self.base, self.root)
+            if self.changed is None and self.change is not None:
+                apply_change(self.root, self.change)
+            for file in self.changed or ():
+                _put(self.root, file)
+            self.is_own = True
+        return self.root
 
 
-def prepared(
-    root: Path, bundle: bytes, base_commit: str, change: Change | None, change_digest: str, pack: Pack
-) -> Tree:
-    """Checks the snapshot out, learns what the pack hides, and applies the change so far."""
-    checkout(bundle, base_commit, root)
-    tree = Tree(root, base_commit)
+def prepared(base: Path, root: Path, base_commit: str, change: Change | None, change_digest: str, pack: Pack) -> Tree:
+    """Learns what the pack hides of the base, and what the change so far has made of it."""
+    tree = Tree(base, root, base_commit)
     for file in pack.files:
-        if (text := _read(root, file.path)) is not None:
+        if (text := _read(base, file.path)) is not None:
             tree.redactions.learn(file.path, text, file.text, file.first_line)
     if change is None:
         return tree
     known = {file.path for file in pack.files}
-    paths = _paths_in(change.patch)
-    existed = {path for path in paths if _read(root, path) is not None}
-    apply_change(root, change)
-    tree.parent, tree.parent_tree = change_digest, change.tree
+    tree.change, tree.parent = change, change_digest
     tree.diff = tree.redactions.hide(diff_text(change))
-    for path in paths:
-        text = _read(root, path)
+    for path, text in _texts_now(tree, change).items():
         # A file that context did not show may hold what it would have hidden: the diff alone has to do.
-        if path in known or path not in existed:
+        if path in known or _read(base, path) is None:
             tree.touched[path] = None if text is None else tree.redactions.hide(text)
     return tree
 
 
+def _texts_now(tree: Tree, change: Change) -> dict[str, str | None]:
+    """The files that the change touches, as they are now."""
+    try:
+        tree.changed = patched(change.patch, lambda path: _bytes(tree.base, path))
+        return {file.path: _shown(file.content) for file in tree.changed}
+    except (NotPlain, UnicodeDecodeError, UnsafePath, OSError):
+        tree.changed = None
+        root = tree.own()
+        return {path: _read(root, path) for path in _paths_in(change.patch)}
+
+
+def _put(root: Path, file: Patched) -> None:
+    place = safe_path(root, file.path)
+    if file.content is None:
+        place.unlink()
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(file.content)
+    if file.is_executable is not None:
+        place.chmod(0o755 if file.is_executable else 0o644)
+
+
 def change_by(tree: Tree, blocks: Blocks) -> Change:
     """Carries the edits out, all or none, and records the change; DoesNotApply with the complaint to the model."""
-    places = {path: _place(tree.root, path) for path in paths_of(blocks)}
+    root = tree.own()
+    places = {path: _place(root, path) for path in paths_of(blocks)}
     files = {path: _text(place, path) for path, place in places.items()}
     changed = applied(_as_in_the_files(blocks, tree.redactions), files)
     try:
         for path, text in changed.items():
             _write(places[path], path, text)
-        change = record_change(tree.root, tree.base_commit, tree.parent)
-        if not change.patch or change.tree == tree.parent_tree:
+        change = record_change(root, tree.base_commit, tree.parent)
+        if not change.patch or (tree.change is not None and change.tree == tree.change.tree):
             raise DoesNotApply("Its edits change nothing that the repository keeps: it ignores these files.")
     except (DoesNotApply, TooLarge) as refused:
         # The next answer is for the files as they were.
@@ -135,12 +170,23 @@ def _write_back(place: Path, text: str | None) -> None:
 def _read(root: Path, path: str) -> str | None:
     """The text of a file that exists and can be shown; None for any other."""
     try:
-        place = safe_path(root, path)
-        if place.is_file() and place.stat().st_size <= FILE_BYTES_MAX:
-            return place.read_bytes().decode()
-    except (UnsafePath, UnicodeDecodeError, OSError):
+        return _shown(_bytes(root, path))
+    except (UnsafePath, OSError):
         return None
-    return None
+
+
+def _bytes(root: Path, path: str) -> bytes | None:
+    place = safe_path(root, path)
+    return place.read_bytes() if place.is_file() else None
+
+
+def _shown(content: bytes | None) -> str | None:
+    if content is None or len(content) > FILE_BYTES_MAX:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _paths_in(patch: bytes) -> list[str]:
