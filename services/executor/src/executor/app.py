@@ -71,7 +71,7 @@ def service(env: Mapping[str, str]) -> Service:
 
     async def setup(rt: Runtime) -> None:
         executor = Executor(rt, settings)
-        await executor.stops.hear(rt.nc, rt.settings.org)
+        await executor.stops.hear(rt.nc.subscribe, rt.settings.org)
         rt.worker(executor.handle, poison, slots=settings.slots, closed=executor.closed)
         rt.on_ready(executor.warm_up)
         rt.on_stop(executor.bases.close)

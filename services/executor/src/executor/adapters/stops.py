@@ -7,15 +7,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 from eventlog import subjects
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from executor.adapters.received import Stopping
 
 log = structlog.get_logger()
+
+
+class Hint(Protocol):
+    """A message of core NATS, as far as it is read."""
+
+    subject: str
 
 
 @dataclass(slots=True)
@@ -24,8 +29,9 @@ class Stops:
 
     listening: dict[str, set[asyncio.Event]] = field(default_factory=dict)
 
-    async def hear(self, nc: Client, org: str) -> None:
-        await nc.subscribe(subjects.every_stop(org), cb=self._told)
+    async def hear(self, subscribe: Callable[..., Awaitable[object]], org: str) -> None:
+        """Listens from now on; `subscribe` is the connection's own."""
+        await subscribe(subjects.every_stop(org), cb=self._told)
 
     @contextlib.contextmanager
     def hints(self, task_id: str) -> Iterator[asyncio.Event]:
@@ -39,7 +45,7 @@ class Stops:
             if not self.listening[task_id]:
                 del self.listening[task_id]
 
-    async def _told(self, message: Msg) -> None:
+    async def _told(self, message: Hint) -> None:
         for hinted in self.listening.get(message.subject.rpartition(".")[2], ()):
             hinted.set()
 
