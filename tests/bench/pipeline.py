@@ -71,18 +71,16 @@ def _room(lane: str) -> int:
     return SLOTS if lane.startswith("executor") else 256
 
 
-async def learned(url: str, directory: Path, replicas: int) -> list[Step]:
-    """Runs one real task, and tells its messages."""
-    async with driving(url, replicas, None, whole=True) as driver:
-        with real(directory / "learning", url):
-            await driver.tasks(1)  # the first call opens what is opened once
-            timers = await _timers(driver)
-            await driver.tasks(1)
-            timers = await _timers(driver) - timers
-            lanes = EventLog(driver.nc, org="main", service="conductor")
-            stream = await driver.nc.jetstream().stream_info("EVENTS")
-            last = await driver.nc.jetstream().get_msg("EVENTS", stream.state.last_seq)
-            past = await lanes.read((last.subject or "").rsplit(".", 1)[-1], at_least=stream.state.last_seq)
+async def learned(driver: Driver) -> list[Step]:
+    """Runs a real task, and tells its messages."""
+    await driver.tasks(1)  # the first one opens what is opened once
+    before = await _timers(driver)
+    await driver.tasks(1)
+    timers = await _timers(driver) - before
+    stream = await driver.nc.jetstream().stream_info("EVENTS")
+    last = await driver.nc.jetstream().get_msg("EVENTS", stream.state.last_seq)
+    log = EventLog(driver.nc, org="main", service="conductor")
+    past = await log.read((last.subject or "").rsplit(".", 1)[-1], at_least=stream.state.last_seq)
     return shape_of(past.events, timers)
 
 
@@ -92,26 +90,22 @@ async def _timers(driver: Driver) -> int:
 
 async def measured(directory: Path, sync: str, replicas: int, in_flight: Sequence[int], size: Size) -> dict[str, Any]:
     """Real and floor in turns, each on servers of its own; medians over the turns."""
-    with contextlib.ExitStack() as stack:
+    where: dict[str, Any] = {"sync": sync, "replicas": replicas}
+    async with contextlib.AsyncExitStack() as stack:
         real_url = stack.enter_context(servers(directory / "real", sync=sync, replicas=replicas))
         raw_url = stack.enter_context(servers(directory / "raw", sync=sync, replicas=replicas))
-        shape = await learned(real_url, directory / "real", replicas)
+        async with driving(real_url, replicas, None, whole=True) as on_real:
+            stack.enter_context(real(directory / "real", real_url))
+            shape = await learned(on_real)
+            async with driving(raw_url, replicas, shape, whole=True) as on_raw:
+                stack.enter_context(raw(directory / "raw", raw_url, to_json(shape)))
+                task = where | await _whole_tasks(on_real, on_raw, size)
         async with (
             driving(real_url, replicas, None, whole=False) as on_real,
             driving(raw_url, replicas, shape, whole=False) as on_raw,
         ):
-            with real(directory / "real", real_url), raw(directory / "raw", raw_url, to_json(shape)):
-                runs = [await _in_turns(on_real, on_raw, n, size) for n in in_flight]
-        task = None
-        if replicas == 1:
-            async with (
-                driving(real_url, replicas, None, whole=True) as on_real,
-                driving(raw_url, replicas, shape, whole=True) as on_raw,
-            ):
-                with real(directory / "real", real_url), raw(directory / "raw", raw_url, to_json(shape)):
-                    task = await _whole_tasks(on_real, on_raw, size)
-    where = {"sync": sync, "replicas": replicas}
-    return {"runs": [where | run for run in runs], "feature_task": task and where | task}
+            runs = [where | await _in_turns(on_real, on_raw, n, size) for n in in_flight]
+    return {"runs": runs, "feature_task": task}
 
 
 async def _in_turns(on_real: Driver, on_raw: Driver, in_flight: int, size: Size) -> dict[str, Any]:
@@ -185,7 +179,7 @@ async def all_of(settings: Sequence[tuple[str, int, Sequence[int]]], size: Size)
         for number, (sync, replicas, in_flight) in enumerate(settings):
             found = await measured(Path(directory) / str(number), sync, replicas, in_flight, size)
             result["runs"] += found["runs"]
-            result["feature_task"] += [found["feature_task"]] if found["feature_task"] else []
+            result["feature_task"].append(found["feature_task"])
     return result
 
 

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from eventlog import EventLog, Tip, subjects
@@ -226,7 +227,7 @@ class Driver:
         begun = time.perf_counter()
         try:
             async with asyncio.timeout(RUN_TIMEOUT_S):
-                latencies = await _all([lambda id=id: one(id) for id in ids], in_flight)
+                latencies = await _all([partial(one, id) for id in ids], in_flight)
         except TimeoutError:
             raise Stuck(
                 f"{len(self.ended)} of {len(ids)} did not end in {RUN_TIMEOUT_S} s: {list(self.ended)[:5]}"

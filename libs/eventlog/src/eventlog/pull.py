@@ -7,7 +7,8 @@ done twice. What is asked for is asked for ahead, so that no message waits for a
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 from nats.aio.client import Client
@@ -24,7 +25,7 @@ SECOND = 1_000_000_000  # JetStream counts nanoseconds
 PART = 4
 HEARTBEAT, BUSY = "100", "409"
 
-Handle = Callable[[Msg], Awaitable[None]]
+Handle = Callable[[Msg], Coroutine[Any, Any, None]]
 
 
 class Puller:

@@ -59,6 +59,8 @@ async def serve(services: Sequence[tuple[Service, Mapping[str, str]]]) -> AsyncI
             house.runtimes.append(await stack.enter_async_context(_started(service, env, house)))
         await stack.enter_async_context(_listening(house))
         await asyncio.gather(*(runtime.broker.start() for runtime in house.runtimes))
+        for runtime in house.runtimes:
+            runtime.start_pulling()
         _serve_http(house, stack)
         house.health.ready = True
         log.info("house.ready", services=[r.service.name for r in house.runtimes], grpc=house.grpc_address)
@@ -111,6 +113,7 @@ async def _started(service: Service, env: Mapping[str, str], house: House) -> As
         yield runtime
     finally:
         await _cancelled(runtime.tasks)
+        await runtime.stop_pulling()
         try:
             await broker.stop()  # work in hand ends here; only then may what it uses be closed
         except Exception as error:
