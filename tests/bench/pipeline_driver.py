@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from eventlog import EventLog, Tip, subjects
+from eventlog import EventLog, Recorded, Tip, subjects
 from eventlog.jetstream import leader_last
 from eventlog.past import recorded
 from eventlog.pull import Puller
@@ -78,11 +78,18 @@ class RealPlayers:
         if HumanReviewRequested.DESCRIPTOR.full_name in names:
             event = recorded(message.data, 0, message.subject).event
             asked = next(f.human_review_requested for f in event.facts if f.HasField("human_review_requested"))
-            last = await leader_last(self._nc, subjects.EVENTS, message.subject)
-            assert last is not None
+            last = await _stored(self._nc, message)
             approval = TaskApproved(approved_by="bench", change_digest=asked.change_digest)
             await self._logs["conductor"].append(event.id, [approval], after=last.tip, cause=last.event)
         return ""
+
+
+async def _stored(nc: Client, message: Msg) -> Recorded:
+    """A message as the stream holds it: a subscriber hears of it before it is stored."""
+    while True:
+        last = await leader_last(nc, subjects.EVENTS, message.subject)
+        if last is not None and last.raw == message.data:
+            return last
 
 
 def _answer(lane: str, work: Work | None) -> AnyFact:
@@ -132,9 +139,7 @@ class RawPlayers:
             return ""
         if number == len(self._shape) - 1:
             return id
-        last = await leader_last(self._nc, subjects.EVENTS, message.subject)
-        assert last is not None
-        self._mover.ends[message.subject] = last.sequence
+        self._mover.ends[message.subject] = (await _stored(self._nc, message)).sequence
         await self._mover.say("conductor", id, ANSWERED, number, self._shape[number].answers_bytes[0])
         return ""
 
