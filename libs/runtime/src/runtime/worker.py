@@ -56,7 +56,7 @@ async def _see_through(message: Any, work: Work, events: EventLog, handle: Handl
             poisoned = work.deliveries > DELIVERIES_MAX
             facts = poison(work) if poisoned else await handle(work, past)
             if facts:
-                await events.report(work.id, facts, cause=work.event)
+                await events.report(work.id, facts, cause=work.event, after=past.tip(lane))
             outcome = "poison" if poisoned else "done"
         await message.ack()
     except asyncio.CancelledError:
