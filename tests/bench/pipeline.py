@@ -32,9 +32,9 @@ from runtime import logs
 STEPS = 5
 SETTINGS = (("always", 1, (1, 16, 64)), ("default", 1, (1, 16, 64)), ("always", 3, (64,)))
 # Pipelines per run: enough for a second or two, and for in-flight to be reached.
-PIPELINES = {1: 30, 16: 192, 64: 512}
+PIPELINES = {1: 30, 16: 128, 64: 192}
 PIPELINES_QUICK = {1: 10, 16: 64, 64: 128}
-TURNS, TURNS_QUICK = 3, 2
+TURNS, TURNS_QUICK = 5, 2
 TASKS, TASKS_QUICK = 15, 5
 ACK_WAIT_S = 60
 

@@ -5,7 +5,7 @@ A connection has one inbox for all of its reads: to subscribe and unsubscribe fo
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from nats.aio.client import Client
@@ -37,29 +37,38 @@ async def direct_batch(nc: Client, stream: str, subject: str, *, start: int, bat
     return await inbox.read(nc, stream, subject, max(start, 1), batch)
 
 
-@dataclass(slots=True)
 class _Read:
     """What has been heard of one read so far."""
 
-    subject: str
-    ended: "asyncio.Future[Batch]"
-    found: list[Recorded] = field(default_factory=list)
-    heard: int = 0
+    def __init__(self, subject: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.ended: asyncio.Future[Batch] = loop.create_future()
+        self._subject = subject
+        self._loop = loop
+        self._found: list[Recorded] = []
+        self._heard = 0
+        self.watch()
+
+    def watch(self, heard: int = -1) -> None:
+        """Gives the read up when nothing of it has arrived for too long."""
+        if self._heard == heard:
+            self._fail(f"no answer within {ANSWER_TIMEOUT_S} s")
+        else:
+            self.timer = self._loop.call_later(ANSWER_TIMEOUT_S, self.watch, self._heard)
 
     def take(self, message: Msg) -> None:
-        self.heard += 1
+        self._heard += 1
         headers = message.headers or {}
         match headers.get("Status", ""):
             case "":
                 # Of messages lost on the way, by a reconnect say, nothing else tells: the end still arrives.
                 before = int(headers.get("Nats-Last-Sequence", "0"))
-                there = self.found[-1].sequence if self.found else 0
+                there = self._found[-1].sequence if self._found else 0
                 if before != there:
                     self._fail(f"{before} came after {there}, some were lost")
                     return
-                self.found.append(stored(message.data, int(headers["Nats-Sequence"]), headers["Nats-Subject"]))
+                self._found.append(stored(message.data, int(headers["Nats-Sequence"]), headers["Nats-Subject"]))
             case "204":
-                self._end(Batch(tuple(self.found), int(headers.get("Nats-Num-Pending", "0"))))
+                self._end(Batch(tuple(self._found), int(headers.get("Nats-Num-Pending", "0"))))
             case "404":
                 self._end(Batch((), 0))
             case status:
@@ -71,7 +80,7 @@ class _Read:
 
     def _fail(self, why: str) -> None:
         if not self.ended.done():
-            self.ended.set_exception(ReadFailed(f"direct get of {self.subject!r}: {why}"))
+            self.ended.set_exception(ReadFailed(f"direct get of {self._subject!r}: {why}"))
 
 
 class _Inbox:
@@ -90,30 +99,20 @@ class _Inbox:
             await asyncio.shield(self._subscribed)
         self._last += 1
         token = str(self._last)
-        read = self._reads[token] = _Read(subject, asyncio.get_running_loop().create_future())
+        read = self._reads[token] = _Read(subject, asyncio.get_running_loop())
         request = {"seq": start, "batch": batch, "next_by_subj": subject}
         try:
             await nc.publish(
                 f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=f"{self._prefix}.{token}"
             )
-            return await _answered(read)
+            return await read.ended
         finally:
+            read.timer.cancel()
             del self._reads[token]
 
     async def _came(self, message: Msg) -> None:
         if (read := self._reads.get(message.subject.rpartition(".")[2])) is not None:
             read.take(message)
-
-
-async def _answered(read: _Read) -> Batch:
-    """The read's end, waited for as long as something of it arrives now and then."""
-    heard = -1
-    while heard != read.heard:
-        heard = read.heard
-        done, _ = await asyncio.wait((read.ended,), timeout=ANSWER_TIMEOUT_S)
-        if done:
-            return read.ended.result()
-    raise ReadFailed(f"no answer to a direct get of {read.subject!r} within {ANSWER_TIMEOUT_S} s")
 
 
 _INBOXES: "WeakKeyDictionary[Client, _Inbox]" = WeakKeyDictionary()

@@ -139,17 +139,18 @@ class EventLog:
                 await asyncio.sleep(min(0.05 * 2**attempt, 1.0))
         raise LogUnavailable(f"the lane of {self.service!r} about {id!r} did not stand still for an append")
 
-    async def read(self, id: str, *, at_least: int = 0, known: Past | None = None) -> Past:
+    async def read(self, id: str, *, at_least: int = 0, known: Past | None = None, first: int = 0) -> Past:
         """The past of one id, over all lanes, in stream order; it holds the sequence `at_least`, else Stale is raised.
 
-        `known` is what an earlier read returned: only what is newer is fetched.
+        `known` is what an earlier read returned: only what is newer is fetched. `first` is where the id's first event
+        stands, or any place before it: the server looks through all that lies between.
         """
         past = known or Past()
         subject = subjects.every_lane(self.org, id)
         failure: ReadFailed | None = None
         for attempt in range(READ_ATTEMPTS_MAX):
             try:
-                past = await self._read_newer(subject, past)
+                past = await self._read_newer(subject, past, first)
             except ReadFailed as error:
                 failure = error
             else:
@@ -187,9 +188,9 @@ class EventLog:
             del self._tips[next(iter(self._tips))]
         return recorded
 
-    async def _read_newer(self, subject: str, past: Past) -> Past:
+    async def _read_newer(self, subject: str, past: Past, first: int) -> Past:
         while True:
-            found = await direct_batch(self._nc, subjects.EVENTS, subject, start=past.read_to + 1)
+            found = await direct_batch(self._nc, subjects.EVENTS, subject, start=max(past.read_to + 1, first))
             past = past + found.messages
             if not found.pending:
                 return past

@@ -13,6 +13,7 @@ import grpc.aio
 import structlog
 from artifacts import DirectoryArtifacts
 from eventlog import EventLog
+from eventlog.headers import quicken
 from faststream.nats import NatsBroker
 from faststream.security import SASLPlaintext
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -97,7 +98,7 @@ async def _started(service: Service, env: Mapping[str, str], house: House) -> As
         apply_types=False,
         logger=None,
     )
-    nc = await broker.connect()
+    nc = quicken(await broker.connect())
     runtime = Runtime(
         service=service,
         settings=settings,

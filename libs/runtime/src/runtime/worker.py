@@ -49,7 +49,7 @@ async def take(message: Any, *, events: EventLog, handle: Handle, poison: Poison
 async def _see_through(message: Any, work: Work, events: EventLog, handle: Handle, poison: Poison) -> None:
     lane = events.service
     try:
-        past = await events.read(work.id, at_least=work.sequence)
+        past = await events.read(work.id, at_least=work.sequence, first=work.first)
         if is_settled(past, work, lane):
             outcome = "settled"
         else:
