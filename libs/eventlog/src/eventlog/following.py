@@ -28,11 +28,12 @@ HEARD_MAX = 4096
 class Follower:
     """One reader of all events, or of those on some subjects, from a position on."""
 
-    def __init__(self, nc: Client, subject: str, *, after: int, batch: int) -> None:
+    def __init__(self, nc: Client, subject: str, *, after: int, batch: int, heard_max: int = HEARD_MAX) -> None:
         self._nc = nc
         self._subject = subject
         self._after = after
         self._batch = batch
+        self._heard_max = heard_max
         # Only all events together have no gaps: of a part, what is heard says no more than that there is something.
         self._is_whole = subject == subjects.ALL_EVENTS
         self._heard: deque[tuple[int, Msg]] = deque()
@@ -54,7 +55,7 @@ class Follower:
     async def _hear(self, message: Msg) -> None:
         sequence = int((message.headers or {})["Nats-Sequence"])
         self._newest = max(self._newest, sequence)
-        if self._is_whole and len(self._heard) < HEARD_MAX:
+        if self._is_whole and len(self._heard) < self._heard_max:
             self._heard.append((sequence, message))
         self._nudged.set()
 
