@@ -20,6 +20,12 @@ def log_of(nc: Client) -> EventLog:
     return EventLog(nc, org="main", service="conductor")
 
 
+def cut(nc: Client) -> None:
+    """Breaks the connection, as a network does."""
+    assert nc._transport is not None
+    nc._transport.close()
+
+
 async def told(log: EventLog, first: int, last: int) -> None:
     await asyncio.gather(*(log.append(f"t{n}", [TaskSubmitted()], after=Tip()) for n in range(first, last)))
 
@@ -49,7 +55,7 @@ async def test_what_was_said_while_the_connection_was_broken_is_read(nc: Client,
     fragile = await connect(nats_server.url, name="operator")
     following = asyncio.create_task(followed(Follower(fragile, "factory.evt.>", after=0, batch=10), 30))
     await told(log_of(nc), 0, 10)
-    fragile._transport.close()
+    cut(fragile)
 
     await told(log_of(nc), 10, 30)
 

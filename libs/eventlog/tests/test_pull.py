@@ -31,6 +31,12 @@ async def offered(nc: Client, count: int, first: int = 0) -> list[str]:
     return subjects
 
 
+def cut(nc: Client) -> None:
+    """Breaks the connection, as a network does."""
+    assert nc._transport is not None
+    nc._transport.close()
+
+
 async def until(seen) -> None:
     async with asyncio.timeout(20):
         while not seen():
@@ -96,7 +102,7 @@ async def test_what_was_asked_for_before_the_connection_broke_is_asked_for_again
     async with pulling(fragile, handle, at_once=1):
         await offered(nc, 1)
         await until(lambda: len(taken) == 1)
-        fragile._transport.close()
+        cut(fragile)
         await until(lambda: fragile.stats["reconnects"] == 1)
         await offered(nc, 2, first=1)
         await until(lambda: len(taken) == 3)

@@ -6,7 +6,7 @@ cannot be kept up with is read too. Whatever is lost on the way, nothing is left
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import structlog
 from nats.aio.client import Client
@@ -40,7 +40,7 @@ class Follower:
         self._newest = 0
         self._nudged = asyncio.Event()
 
-    async def batches(self) -> AsyncIterator[tuple[Recorded, ...]]:
+    async def batches(self) -> AsyncGenerator[tuple[Recorded, ...], None]:
         """Batches in order, for ever; an empty one when there is nothing new."""
         subscription = await self._nc.subscribe(subjects.stored(self._subject), cb=self._hear)
         try:

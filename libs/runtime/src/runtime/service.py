@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from artifacts import Artifacts
 from eventlog import EventLog, subjects
+from eventlog.pull import Handle as HandleMessage
 from eventlog.pull import Puller
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, PullSub
@@ -61,7 +62,7 @@ class Runtime:
 
         self.pull(subjects.WORK, self.lane, deliver, at_once=slots)
 
-    def pull(self, stream: str, durable: str, deliver: Callable[[Any], Awaitable[None]], *, at_once: int) -> None:
+    def pull(self, stream: str, durable: str, deliver: HandleMessage, *, at_once: int) -> None:
         """Takes messages from a durable consumer as they come, each in a task of its own, `at_once` in hand at most.
 
         `deliver` gets nats-py's message and must ack, nak or term it. For what is hot: FastStream waits until a whole
