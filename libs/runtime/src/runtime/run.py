@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -31,6 +32,9 @@ log = structlog.get_logger()
 SERVICES = "factory.services"
 RPC_BYTES_MAX = 32 * 1024 * 1024
 CANCEL_AGAIN_S = 0.5
+# Allocations between collections of the young, and how many of those between the older: a tenth of a busy service's time
+# went into the usual 700, 10, 10.
+GC_THRESHOLDS = (50_000, 20, 100)
 
 
 @dataclass(slots=True)
@@ -199,6 +203,10 @@ async def until_stopped(house: House) -> None:
 def run_loop(work: Awaitable[None]) -> None:
     """Runs `work` on uvloop."""
     import uvloop
+
+    # What has been imported stays: it need not be gone through again and again. Of what comes and goes, little is cyclic.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
     async def wrapped() -> None:
         await work
