@@ -32,6 +32,10 @@ up *ARGS:
 bench *ARGS:
     uv run python tests/bench/overhead.py {{ARGS}}
 
+# five phases through the real conductor and executors, instant provider, beside raw nats-py (--json, --quick)
+bench-pipeline *ARGS:
+    uv run python tests/bench/pipeline.py {{ARGS}}
+
 # make right what a tool can make right: format, sorted imports, tables in the docs
 fix *ARGS:
     uv run ruff format .

@@ -15,7 +15,7 @@ from conductor.app import service
 from embedded.nats import Nats
 from eventlog import EventLog, Past, Tip
 from eventlog.bootstrap import bootstrap
-from eventlog.jetstream import direct_batch
+from eventlog.direct import direct_batch
 from factory.artifact.v1 import ArtifactRef, Change
 from factory.classification.v1 import TaskClassified
 from factory.context.v1 import ContextGathered

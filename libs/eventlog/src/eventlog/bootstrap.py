@@ -38,6 +38,8 @@ def streams(*, replicas: int, events_bytes_max: int) -> list[dict[str, Any]]:
             "deny_delete": True,
             "deny_purge": True,
             "allow_direct": True,
+            # Who follows the log hears of an event with its sequence, once it is stored.
+            "republish": {"src": subjects.ALL_EVENTS, "dest": subjects.STORED},
             "duplicate_window": 600 * SECOND,
             **common,
         },

@@ -6,6 +6,8 @@ import nats
 import structlog
 from nats.aio.client import Client as Client
 
+from eventlog.headers import quicken
+
 log = structlog.get_logger()
 
 CONNECT_TIMEOUT_S = 2
@@ -28,7 +30,7 @@ async def connect(
     async def on_error(error: Exception) -> None:
         log.error("nats.error", service=name, error=str(error))
 
-    return await nats.connect(
+    nc = await nats.connect(
         url.split(","),
         name=name,
         user=user or None,
@@ -40,3 +42,4 @@ async def connect(
         error_cb=on_error,
         closed_cb=on_closed,
     )
+    return quicken(nc)

@@ -5,6 +5,7 @@ sequence" or nothing at all, it reads the lane and looks for that id before it b
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime
@@ -17,14 +18,13 @@ from nats.aio.client import Client
 from nats.js.errors import APIError
 from ulid import ULID
 
-from eventlog import subjects
+from eventlog import following, subjects
+from eventlog.direct import ReadFailed, direct_batch
 from eventlog.facts import fact_name, facts_of, to_fact
 from eventlog.jetstream import (
     STILL_IN_PROCESS,
     WRONG_LAST_SEQUENCE,
     ApiError,
-    ReadFailed,
-    direct_batch,
     leader_last,
     leader_next,
 )
@@ -40,8 +40,8 @@ REPORT_ATTEMPTS_MAX = 20
 # Between the tries to put on record what was paid for: doubled from the first to the last, and that for ever.
 PERSIST_PAUSE_S_MIN = 0.2
 PERSIST_PAUSE_S_MAX = 10.0
+TIPS_KEPT_MAX = 1_000
 EVENT_BYTES_MAX = 256 * 1024
-IDLE_POLL_S = 1.0
 
 
 class Conflict(Exception):
@@ -71,6 +71,8 @@ class EventLog:
         self._nc = nc
         self._js = nc.jetstream(timeout=APPEND_TIMEOUT_S)
         self._now = now or (lambda: datetime.now(UTC))
+        # where the lanes end that were written to last
+        self._tips: dict[str, Tip] = {}
         self.org = org
         self.service = service
 
@@ -98,7 +100,7 @@ class EventLog:
         for attempt in range(APPEND_ATTEMPTS_MAX):
             try:
                 ack = await self._js.publish(subject, raw, headers=headers, timeout=APPEND_TIMEOUT_S)
-                return Recorded(event, ack.seq, raw)
+                return self._said(Recorded(event, ack.seq, raw))
             except APIError as error:
                 if error.err_code not in {WRONG_LAST_SEQUENCE, *STILL_IN_PROCESS} and error.code != 503:
                     raise
@@ -110,7 +112,7 @@ class EventLog:
                 refused = False
             try:
                 if stored := await self._find(subject, after, event.event_id):
-                    return stored
+                    return self._said(stored)
                 if refused:
                     raise Conflict(f"{id!r}: the lane of {self.service!r} is past version {after.version}")
             except (nats.errors.Error, ApiError) as error:
@@ -118,22 +120,33 @@ class EventLog:
             await asyncio.sleep(min(0.05 * 2**attempt, 1.0))
         raise LogUnavailable(f"no answer to an append about {id!r} after {APPEND_ATTEMPTS_MAX} tries")
 
-    async def report(self, id: str, facts: Sequence[AnyFact], *, cause: Event | None = None) -> Recorded:
-        """Appends facts that are true whatever else the own lane says, behind whatever it ends with."""
+    async def report(
+        self, id: str, facts: Sequence[AnyFact], *, cause: Event | None = None, after: Tip | None = None
+    ) -> Recorded:
+        """Appends facts that are true whatever else the own lane says, behind whatever it ends with.
+
+        `after` is where the lane ended when it was last looked at: tried first, and if it has grown since, its end is
+        asked of the leader. What this log itself has said since is known without asking.
+        """
         subject = subjects.lane(self.service, self.org, id)
+        tip = max((t for t in (after, self._tips.get(id)) if t), key=lambda t: t.sequence, default=None)
         for attempt in range(REPORT_ATTEMPTS_MAX):
             try:
-                last = await leader_last(self._nc, subjects.EVENTS, subject)
-                return await self.append(id, facts, after=last.tip if last else Tip(), cause=cause)
+                if tip is None:
+                    last = await leader_last(self._nc, subjects.EVENTS, subject)
+                    tip = last.tip if last else Tip()
+                return await self.append(id, facts, after=tip, cause=cause)
             except Conflict:
-                continue
+                tip = None
             except (nats.errors.Error, ApiError) as error:
                 # What is reported may have been paid for: while a leader is being chosen, it is worth the wait.
                 log.warning("report.unanswered", id=id, attempt=attempt, error=repr(error))
                 await asyncio.sleep(min(0.05 * 2**attempt, 1.0))
         raise LogUnavailable(f"the lane of {self.service!r} about {id!r} did not stand still for an append")
 
-    async def persist(self, id: str, facts: Sequence[AnyFact], *, cause: Event | None = None) -> Recorded:
+    async def persist(
+        self, id: str, facts: Sequence[AnyFact], *, cause: Event | None = None, after: Tip | None = None
+    ) -> Recorded:
         """Reports facts that must not be lost, money was spent on them: tries for as long as the process lives.
 
         A full stream or disk takes them when there is room again. Only an event that the log would never take is given
@@ -143,7 +156,7 @@ class EventLog:
         try:
             while True:
                 try:
-                    return await self.report(id, facts, cause=cause)
+                    return await self.report(id, facts, cause=cause, after=after)
                 except (LogUnavailable, nats.errors.Error, ApiError, TimeoutError) as error:
                     log.error("persist.refused", id=id, error=str(error), again_in_s=pause_s)
                 await asyncio.sleep(pause_s)
@@ -152,17 +165,18 @@ class EventLog:
             log.error("persist.not_stored", id=id, facts=[fact_name(fact) for fact in facts])
             raise
 
-    async def read(self, id: str, *, at_least: int = 0, known: Past | None = None) -> Past:
+    async def read(self, id: str, *, at_least: int = 0, known: Past | None = None, first: int = 0) -> Past:
         """The past of one id, over all lanes, in stream order; it holds the sequence `at_least`, else Stale is raised.
 
-        `known` is what an earlier read returned: only what is newer is fetched.
+        `known` is what an earlier read returned: only what is newer is fetched. `first` is where the id's first event
+        stands, or any place before it: the server looks through all that lies between.
         """
         past = known or Past()
         subject = subjects.every_lane(self.org, id)
         failure: ReadFailed | None = None
         for attempt in range(READ_ATTEMPTS_MAX):
             try:
-                past = await self._read_newer(subject, past)
+                past = await self._read_newer(subject, past, first)
             except ReadFailed as error:
                 failure = error
             else:
@@ -188,33 +202,21 @@ class EventLog:
 
         Stateless: it reads from the position it is given, so no consumer can be ahead of a checkpoint.
         """
-        subject = subject or subjects.ALL_EVENTS
-        nudged = asyncio.Event()
+        follower = following.Follower(self._nc, subject or subjects.ALL_EVENTS, after=after, batch=batch)
+        async with contextlib.aclosing(follower.batches()) as batches:
+            async for found in batches:
+                yield found
 
-        async def nudge(_: object) -> None:
-            nudged.set()
+    def _said(self, recorded: Recorded) -> Recorded:
+        """Remembers where a lane ends: a hint, for whoever is wrong about it meets a Conflict."""
+        self._tips[recorded.event.id] = recorded.tip
+        if len(self._tips) > TIPS_KEPT_MAX:
+            del self._tips[next(iter(self._tips))]
+        return recorded
 
-        subscription = await self._nc.subscribe(subject, cb=nudge)
-        try:
-            while True:
-                nudged.clear()
-                try:
-                    found = await direct_batch(self._nc, subjects.EVENTS, subject, start=after + 1, batch=batch)
-                except ReadFailed as error:
-                    log.warning("follow.unanswered", after=after, error=str(error))
-                    await asyncio.sleep(IDLE_POLL_S)  # a refusal comes at once, and would again
-                    continue
-                if found.messages:
-                    after = found.messages[-1].sequence
-                yield found.messages
-                if not found.pending:
-                    await _wait(nudged, IDLE_POLL_S)
-        finally:
-            await subscription.unsubscribe()
-
-    async def _read_newer(self, subject: str, past: Past) -> Past:
+    async def _read_newer(self, subject: str, past: Past, first: int) -> Past:
         while True:
-            found = await direct_batch(self._nc, subjects.EVENTS, subject, start=past.read_to + 1)
+            found = await direct_batch(self._nc, subjects.EVENTS, subject, start=max(past.read_to + 1, first))
             past = past + found.messages
             if not found.pending:
                 return past
@@ -267,11 +269,3 @@ def _headers(event: Event, after: Tip) -> dict[str, str]:
         "ce-facts": ",".join(names),
         "traceparent": f"00-{trace[:32]}-{event.event_id[-16:].encode().hex()[:16]}-01",
     }
-
-
-async def _wait(nudged: asyncio.Event, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await nudged.wait()
-    except TimeoutError:
-        return

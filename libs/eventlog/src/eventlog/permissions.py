@@ -45,9 +45,9 @@ def permissions(lane: str, org: str) -> dict[str, Any]:
                 *_consumes(subjects.TIMERS, lane),
                 f"factory.reply.{org}.>",  # it answers submissions
             ]
-            subscribe += [subjects.ALL_EVENTS, f"factory.live.{org}.*"]
+            subscribe += [subjects.STORED, f"factory.live.{org}.*"]
         case "audit":
-            subscribe.append(subjects.ALL_EVENTS)
+            subscribe.append(subjects.STORED)
         case _:
             publish += [*_consumes(subjects.WORK, lane), f"factory.live.{org}.*"]
             subscribe.append(f"factory.stop.{org}.*")

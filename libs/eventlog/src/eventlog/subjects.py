@@ -4,6 +4,8 @@ import re
 
 EVENTS, WORK, INTAKE, TIMERS, DLQ = "EVENTS", "WORK", "INTAKE", "TIMERS", "DLQ"
 ALL_EVENTS = "factory.evt.>"
+# Where the stream says again, on core NATS, what it has stored: with its sequence, after it can be read.
+STORED = "factory.stored.>"
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -23,6 +25,11 @@ def lane(service: str, org: str, id: str) -> str:
 def every_lane(org: str, id: str) -> str:
     """Matches every service's events about one id."""
     return f"factory.evt.*.{token(org)}.{token(id)}"
+
+
+def stored(events: str) -> str:
+    """Where the stream says again what it has stored of these event subjects."""
+    return STORED.removesuffix(">") + events.removeprefix(ALL_EVENTS.removesuffix(">"))
 
 
 def work(service: str, org: str, id: str, request: str) -> str:

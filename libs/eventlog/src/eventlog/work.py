@@ -31,6 +31,8 @@ from eventlog.jetstream import MESSAGES_PER_SUBJECT_EXCEEDED
 from eventlog.past import Past, Recorded
 
 SEQUENCE_HEADER = "Factory-Sequence"
+# Where the log of the item's id begins: without it a server looks through all that came before.
+FIRST_HEADER = "Factory-First"
 PUBLISH_TIMEOUT_S = 5.0
 
 Request = ClassificationRequested | ContextRequested | PhaseRequested | GateRequested | DeliveryRequested
@@ -56,6 +58,8 @@ class Work:
     request: Request
     # 1 for the first delivery
     deliveries: int = 1
+    # stream sequence of the first event about this id, or any before it
+    first: int = 0
 
     @property
     def id(self) -> str:
@@ -94,7 +98,8 @@ def work_of(data: bytes, headers: Mapping[str, str], subject: str, deliveries: i
     request_id = subject.rsplit(".", 1)[-1]
     for request in requests_in(event):
         if request.request_id == request_id:
-            return Work(event, int(headers.get(SEQUENCE_HEADER, "0")), request, deliveries)
+            sequence, first = int(headers.get(SEQUENCE_HEADER, "0")), int(headers.get(FIRST_HEADER, "0"))
+            return Work(event, sequence, request, deliveries, first)
     raise ValueError(f"the work item on {subject!r} holds no request {request_id!r}")
 
 
@@ -135,14 +140,14 @@ def _closes(fact: AnyFact | None, request_id: str) -> bool:
             return False
 
 
-async def publish_work(nc: Client, recorded: Recorded, request: Request) -> None:
-    """Offers a request for work; one that is offered already stays as it is.
+async def publish_work(nc: Client, recorded: Recorded, request: Request, *, first: int = 0) -> None:
+    """Offers a request for work; one that is offered already stays as it is. `first`: where the log of its id begins.
 
     Without `Nats-Msg-Id`: a de-duplication window would silently swallow a rebuild of the queue.
     """
     event = recorded.event
     subject = subjects.work(lane_for(request), event.org, event.id, request.request_id)
-    headers = {SEQUENCE_HEADER: str(recorded.sequence)}
+    headers = {SEQUENCE_HEADER: str(recorded.sequence), FIRST_HEADER: str(first)}
     try:
         await nc.jetstream().publish(subject, recorded.raw, headers=headers, timeout=PUBLISH_TIMEOUT_S)
     except APIError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import grpc.aio
 import structlog
 from artifacts import DirectoryArtifacts
 from eventlog import EventLog
+from eventlog.headers import quicken
 from faststream.nats import NatsBroker
 from faststream.security import SASLPlaintext
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -30,6 +32,9 @@ log = structlog.get_logger()
 SERVICES = "factory.services"
 RPC_BYTES_MAX = 32 * 1024 * 1024
 CANCEL_AGAIN_S = 0.5
+# Allocations between collections of the young, and how many of those between the older. Of the usual 700, 10, 10 a busy
+# service had a tenth of its time less.
+GC_THRESHOLDS = (50_000, 20, 100)
 
 
 @dataclass(slots=True)
@@ -59,6 +64,8 @@ async def serve(services: Sequence[tuple[Service, Mapping[str, str]]]) -> AsyncI
             house.runtimes.append(await stack.enter_async_context(_started(service, env, house)))
         await stack.enter_async_context(_listening(house))
         await asyncio.gather(*(runtime.broker.start() for runtime in house.runtimes))
+        for runtime in house.runtimes:
+            runtime.start_pulling()
         _serve_http(house, stack)
         house.health.ready = True
         log.info("house.ready", services=[r.service.name for r in house.runtimes], grpc=house.grpc_address)
@@ -95,7 +102,7 @@ async def _started(service: Service, env: Mapping[str, str], house: House) -> As
         apply_types=False,
         logger=None,
     )
-    nc = await broker.connect()
+    nc = quicken(await broker.connect())
     runtime = Runtime(
         service=service,
         settings=settings,
@@ -111,6 +118,7 @@ async def _started(service: Service, env: Mapping[str, str], house: House) -> As
         yield runtime
     finally:
         await _cancelled(runtime.tasks)
+        await runtime.stop_pulling()
         try:
             await broker.stop()  # work in hand ends here; only then may what it uses be closed
         except Exception as error:
@@ -195,6 +203,10 @@ async def until_stopped(house: House) -> None:
 def run_loop(work: Awaitable[None]) -> None:
     """Runs `work` on uvloop."""
     import uvloop
+
+    # What has been imported stays, and need not be gone through again and again; of the rest, little is cyclic.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
     async def wrapped() -> None:
         await work

@@ -8,6 +8,8 @@ from typing import Any
 import structlog
 from artifacts import Artifacts
 from eventlog import EventLog, subjects
+from eventlog.pull import Handle as HandleMessage
+from eventlog.pull import Puller
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, PullSub
 from nats.aio.client import Client
@@ -44,6 +46,8 @@ class Runtime:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     after_ready: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    pullers: list[Puller] = field(default_factory=list)
+    pulling: list[asyncio.Task[None]] = field(default_factory=list)
     on_crash: Callable[[str, BaseException], None] | None = None
 
     @property
@@ -53,13 +57,12 @@ class Runtime:
     def worker(self, handle: Handle, poison: Poison, *, slots: int = 1, closed: Closed | None = None) -> None:
         """Takes work offered to this lane, `slots` items at once.
 
-        One pull of one message per slot: a subscriber with several workers over-fetches, and a job that waits in a
-        buffer past its ack wait runs twice. `closed` says what a request that nobody wants any more leaves behind.
+        `closed` says what a request that nobody wants any more leaves behind.
         """
 
         async def deliver(message: Any) -> None:
             await take(
-                message.raw_message,
+                message,
                 events=self.log,
                 handle=handle,
                 poison=poison,
@@ -67,8 +70,15 @@ class Runtime:
                 closed=closed,
             )
 
-        for _ in range(slots):
-            self.subscribe(subjects.WORK, self.lane, f"factory.work.{self.lane}.>", deliver)
+        self.pull(subjects.WORK, self.lane, deliver, at_once=slots)
+
+    def pull(self, stream: str, durable: str, deliver: HandleMessage, *, at_once: int) -> None:
+        """Takes messages from a durable consumer as they come, each in a task of its own, `at_once` in hand at most.
+
+        `deliver` gets nats-py's message and must ack, nak or term it. For what is hot: FastStream waits until a whole
+        batch is done, and nats-py's fetch holds what has come until its batch is full.
+        """
+        self.pullers.append(Puller(self.nc, stream, durable, deliver, at_once=at_once))
 
     def subscribe(
         self,
@@ -107,6 +117,21 @@ class Runtime:
 
     def on_stop(self, close: Callable[[], Awaitable[None]]) -> None:
         self.closers.append(close)
+
+    def start_pulling(self) -> None:
+        """Called once, when everything that may be asked for is there to answer."""
+        for number, puller in enumerate(self.pullers):
+            task = asyncio.create_task(
+                puller.run(drain_s=self.settings.drain_s), name=f"{self.service.name}.pull-{number}"
+            )
+            task.add_done_callback(self._ended)
+            self.pulling.append(task)
+
+    async def stop_pulling(self) -> None:
+        """Takes nothing new; what is in hand has the drain time to end, and is then given back."""
+        for task in self.pulling:
+            task.cancel()
+        await asyncio.gather(*self.pulling, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):

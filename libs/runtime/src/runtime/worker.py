@@ -61,7 +61,7 @@ async def _see_through(
 ) -> None:
     lane = events.service
     try:
-        past = await events.read(work.id, at_least=work.sequence)
+        past = await events.read(work.id, at_least=work.sequence, first=work.first)
         if is_answered(past, work, lane):
             facts, outcome = (), "settled"
         elif is_void(past, work.request_id):
@@ -71,7 +71,7 @@ async def _see_through(
         else:
             facts, outcome = await handle(work, past), "done"
         if facts:
-            await events.persist(work.id, facts, cause=work.event)
+            await events.persist(work.id, facts, cause=work.event, after=past.tip(lane))
         await message.ack()
     except asyncio.CancelledError:
         with contextlib.suppress(Exception):

@@ -36,10 +36,9 @@ from conductor.submission import TASK_ID
 
 log = structlog.get_logger()
 
-EVENTS_AT_ONCE = 64
+EVENTS_AT_ONCE = 256
 SUBMISSIONS_AT_ONCE = 16
 TIMERS_AT_ONCE = 16
-SUBSCRIBERS = 2
 # A task that cannot be decided about must not keep the others waiting.
 NAK_DELAY_MAX_S = 60
 OFFERS_ATTEMPTS_MAX = 5
@@ -71,8 +70,7 @@ def service(env: Mapping[str, str]) -> Service:
         await progress.reach(history_to)
         submissions = Submissions(rt, tasks)
         hearing = Hearing(rt, tasks, budgets)
-        for _ in range(SUBSCRIBERS):
-            rt.subscribe(subjects.EVENTS, rt.lane, subjects.ALL_EVENTS, hearing.event, batch=EVENTS_AT_ONCE)
+        rt.pull(subjects.EVENTS, rt.lane, hearing.event, at_once=EVENTS_AT_ONCE)
         intake = Intake(rt, submissions)
         rt.subscribe(subjects.INTAKE, rt.lane, "factory.submit.*", intake.heard, batch=SUBMISSIONS_AT_ONCE)
         rt.subscribe(subjects.TIMERS, rt.lane, "factory.timer.fire.>", hearing.timer, batch=TIMERS_AT_ONCE)
@@ -92,9 +90,8 @@ class Hearing:
         # when the deadline timer of a task fires, as far as this conductor has set it
         self._armed: dict[str, datetime] = {}
 
-    async def event(self, message: Any) -> None:
+    async def event(self, raw: Any) -> None:
         """Something happened: start what follows from it, if anything does."""
-        raw = message.raw_message
         sequence = raw.metadata.sequence.stream
         try:
             recorded = read_event(raw.data, sequence, raw.subject)
@@ -163,7 +160,7 @@ class Hearing:
             if not await self._tasks.confirmed(asked.event.id, known, request):
                 await self._tasks.withdraw(asked.event.id, request.request_id)
                 return
-        await publish_work(self._rt.nc, asked, request)
+        await publish_work(self._rt.nc, asked, request, first=self._tasks.first(asked.event.id))
 
     async def _arm(self, known: Known) -> None:
         """Has the task looked at when its next deadline has passed: one timer, set again when it fires."""

@@ -67,6 +67,11 @@ class Tasks:
         """Waits until this conductor has read the log so far."""
         await self._progress.reach(sequence)
 
+    def first(self, task_id: str) -> int:
+        """Where the task's first event stands in the log; 0 for a task that is not kept."""
+        known = self._kept.get(task_id)
+        return known.first if known else 0
+
     def open_tasks_max(self, project: str) -> int:
         """How many tasks of a project may be open at once."""
         return self.book.preferences.get(project, BALANCED).max_open_tasks or self.rules.open_tasks_max
