@@ -41,6 +41,7 @@ class Process:
     log: Path
     grpc: str
     http: str
+    ready_path: str = "/ready"
     child: "subprocess.Popen[bytes]" = field(init=False)
 
     def start(self) -> None:
@@ -70,10 +71,14 @@ class Process:
         except OSError:
             return 0, ""
 
+    def is_ready(self) -> bool:
+        return self.child.poll() is None and self.answers(self.ready_path)[0] == 200
+
     def ready(self) -> bool:
+        """As `is_ready`, but one that has ended will never be."""
         end = self.log.read_text(errors="replace")[-3000:] if self.child.poll() is not None else ""
         assert self.child.returncode is None, f"{self.name} ended with {self.child.returncode}: {end}"
-        return self.answers("/ready")[0] == 200
+        return self.is_ready()
 
     def lines(self) -> list[dict[str, object]]:
         found = []
@@ -109,9 +114,8 @@ class Broker(Process):
         )
         command = (binary(), "-c", str(self.config))
         path = {"PATH": os.environ["PATH"]}
-        super().__init__(
-            "nats-server", command, path, store, store / "nats-server.log", grpc="", http=f"127.0.0.1:{monitor}"
-        )
+        log = store / "nats-server.log"
+        super().__init__("nats-server", command, path, store, log, "", f"127.0.0.1:{monitor}", "/healthz")
 
     @property
     def url(self) -> str:
@@ -120,9 +124,6 @@ class Broker(Process):
     @property
     def monitor_url(self) -> str:
         return f"http://{self.http}"
-
-    def ready(self) -> bool:
-        return self.child.poll() is None and self.answers("/healthz")[0] == 200
 
 
 @dataclass
