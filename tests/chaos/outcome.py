@@ -18,6 +18,7 @@ from chaos.verdict import (
     duplicate_pull_requests,
     ended,
     lost_calls,
+    open_calls,
     repaid,
     unexplained,
 )
@@ -43,6 +44,7 @@ class Outcome:
     duplicates: list[str]
     missing: list[str]
     broken_lanes: list[str]
+    open_calls: list[str]
     fell: list[tuple[str, int]]
     # recorded answers that were read again after a kill, by the executors' own account
     replayed: int
@@ -66,6 +68,7 @@ class Outcome:
             *(f"task {task}: a pull request too many" for task in self.duplicates),
             *(f"task {task}: a pull request too few" for task in self.missing),
             *(f"lane {lane}: broken" for lane in self.broken_lanes),
+            *(f"call {call}: nobody has said how it ended" for call in self.open_calls),
         ]
 
 
@@ -88,6 +91,7 @@ async def outcome_of(storm: Storm, wanted: Sequence[Point], took_s: float) -> Ou
         duplicates=duplicates,
         missing=missing,
         broken_lanes=broken_lanes(storm.events),
+        open_calls=open_calls(events),
         fell=storm.fell,
         replayed=sum(line.get("event") == "call.replayed" for line in replayed),
         lost=_blamed(events, storm.kills),

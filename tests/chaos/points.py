@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventlog.facts import KINDS, facts_of
+from factory.call.v1 import ModelCalled
 from factory.event.v1 import Event
 from factory.options.v1 import heard_by, said_by
-from factory.phase.v1 import PhaseRequested
+from factory.phase.v1 import PhaseCompleted, PhaseFailed, PhaseRequested
 from policy.models import DEFAULT_MODELS
 
 # Every kind of fact that this storm makes happen, in the order of a task's life.
@@ -72,11 +73,18 @@ def all_points() -> tuple[Point, ...]:
 
 
 def points_at(event: Event) -> Iterator[Point]:
-    """The points that an event is: of executors only the one that it is said by or that it asks."""
-    for fact in facts_of(event):
-        if fact is None or fact.DESCRIPTOR.name not in TASK_KINDS:
+    """The points that an event is: of executors only the one that it is said by or that it asks.
+
+    An answer that is recorded together with its result is the boundary of the result. The other one, where an answer
+    stands and nothing has come of it yet, is where it could be paid for again.
+    """
+    facts = [fact for fact in facts_of(event) if fact is not None]
+    has_result = any(isinstance(fact, PhaseCompleted | PhaseFailed) for fact in facts)
+    for fact in facts:
+        kind = fact.DESCRIPTOR.name
+        if kind not in TASK_KINDS:
             continue
         lane = f"executor-{fact.model}" if isinstance(fact, PhaseRequested) else event.producer
-        for target in concerned(fact.DESCRIPTOR.name):
-            if target not in EXECUTORS or target == lane:
-                yield Point(target, fact.DESCRIPTOR.name)
+        for target in concerned(kind):
+            if target not in EXECUTORS or (target == lane and not (has_result and isinstance(fact, ModelCalled))):
+                yield Point(target, kind)

@@ -40,6 +40,8 @@ MOODS: tuple[dict | None, ...] = (
     {"mode": "refusal"},
     {"mode": "hang"},
 )
+# Every other task gets an answer besides that is recorded and cannot be used: what could be paid for again.
+UNUSABLE = ({"mode": "malformed"}, {"mode": "bad_edit"}, {"mode": "bad_edit"})
 REMOTES = 5
 
 FILES = {
@@ -72,7 +74,10 @@ def given(number: int, chance: random.Random) -> Given:
     title, phases = PLANS[DEAL[number % len(DEAL)]]
     key = f"storm-{number}"
     task_id, mood = task_id_for("main", "adhoc", key), MOODS[number % len(MOODS)]
-    wishes = () if mood is None else ({"client_request_id": f"{task_id}.{chance.choice(phases)}-*", **mood},)
+    moods = [mood, UNUSABLE[number % len(UNUSABLE)] if number % 2 else None]
+    wishes = tuple(
+        {"client_request_id": f"{task_id}.{chance.choice(phases)}-*", **mood} for mood in moods if mood is not None
+    )
     return Given(number, title.format(n=number), key, number % 8 == 3, wishes)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from audit.reconcile import Billed, compare
-from chaos.verdict import broken_lanes, duplicate_pull_requests, repaid, unexplained
+from chaos.verdict import broken_lanes, duplicate_pull_requests, open_calls, repaid, unexplained
 from eventlog import Recorded
 from eventlog.facts import to_fact
 from factory.artifact.v1 import ArtifactRef
@@ -119,6 +119,12 @@ def test_a_branch_or_a_record_too_many_or_too_few_is_seen():
     assert judged([branch], [TASK, TASK]) == ([TASK], [])
     assert judged([branch, f"factory/{OTHER}-title"], [TASK]) == ([OTHER], [])
     assert judged([branch], []) == ([], [TASK])
+
+
+def test_a_call_without_an_end_is_seen():
+    request = "implement-1-1"
+
+    assert open_calls(events(started(request, 1), lost(request, 1), started(request, 2))) == [f"{TASK}.{request}-2"]
 
 
 def test_a_gap_in_a_lane_is_seen():

@@ -135,6 +135,19 @@ def broken_lanes(events: Iterable[Recorded]) -> list[str]:
     return found
 
 
+def open_calls(events: Iterable[Recorded]) -> list[str]:
+    """Calls whose end the log does not know, not even that it is lost."""
+    left: dict[str, None] = {}
+    for recorded in events:
+        for fact in recorded.facts:
+            match fact:
+                case ModelCallStarted():
+                    left[fact.call_id] = None
+                case ModelCalled():
+                    left.pop(fact.call_id, None)
+    return list(left)
+
+
 def lost_calls(events: Iterable[Recorded]) -> dict[str, tuple[str, int]]:
     """Each call that was booked lost: the executor that made it, and the position at which it was given up."""
     return {
