@@ -51,6 +51,20 @@ def disk(directory: Path, size: int = BYTES) -> Iterator[tuple[Disk, Path]]:
         yield made, place
 
 
+def fill(place: Path) -> Path:
+    """Takes all the room there is; deleting what it returns gives it back."""
+    filler = place / "filler"
+    with filler.open("wb") as file:
+        room = os.statvfs(place)
+        end = room.f_bavail * room.f_frsize * 99 // 100
+        os.posix_fallocate(file.fileno(), 0, end)
+        with contextlib.suppress(OSError):  # the rest, block by block, until there is none
+            while True:
+                os.posix_fallocate(file.fileno(), end, room.f_frsize)
+                end += room.f_frsize
+    return filler
+
+
 @contextlib.contextmanager
 def mounted(image: Path, place: Path) -> Iterator[Path]:
     """An image as a directory; skips where the machine does not let us."""

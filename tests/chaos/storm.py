@@ -17,8 +17,8 @@ from typing import Any
 
 from chaos.points import TARGETS, Point, points_at
 from chaos.tasks import Given, given
+from chaos.verdict import Ended
 from eventlog import EventLog, Recorded, connect
-from eventlog.work import Ended
 from factory.review.v1 import ChangesRequested, HumanReviewRequested, TaskApproved
 from factory.task.v1 import TaskHeld, TaskReleased
 from factory_client import Factory, FactoryError

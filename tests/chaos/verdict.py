@@ -6,18 +6,19 @@ from dataclasses import dataclass
 
 from audit.reconcile import Comparison, Kind
 from eventlog import Recorded
-from eventlog.work import Ended
 from factory.call.v1 import CALL_OUTCOME_LOST, CALL_OUTCOME_OK, ModelCalled, ModelCallStarted
 from factory.delivery.v1 import PullRequestOpened
 from factory.phase.v1 import PhaseCompleted, PhaseFailed
-from factory.task.v1 import RequestExpired
+from factory.review.v1 import TaskRejected
+from factory.task.v1 import RequestExpired, RoutingOverridden, TaskCancelled, TaskCompleted, TaskFailed
 
 # The only ways in which a call may stand otherwise in the ledger than on the bill.
 EXPLAINED = frozenset((Kind.EQUAL, Kind.LOST, Kind.ABANDONED, Kind.NEVER_SENT))
 CUT_MARK = "\n[…]"
 EMPTY = "(empty)"
 
-About = ModelCallStarted | ModelCalled | PhaseFailed | RequestExpired | PhaseCompleted
+About = ModelCallStarted | ModelCalled | PhaseFailed | RequestExpired | RoutingOverridden | PhaseCompleted
+Ended = TaskCompleted | TaskFailed | TaskCancelled | TaskRejected
 # A stored request or response, by its digest.
 Read = Callable[[str], dict]
 
@@ -44,7 +45,7 @@ def repaid(events: Iterable[Recorded], billed: Mapping[str, int], read: Read) ->
     """Every call that begins after the log holds an answer to the same phase and round, and has no right to.
 
     It has where that answer could not be used: within the same request the new call then holds the old answer and the
-    complaint about it; from another request, the request that was answered has failed or expired.
+    complaint about it; from another request, the request that was answered has failed or was closed.
     """
     rounds: dict[tuple[str, str], Round] = defaultdict(lambda: Round([], set()))
     found: list[Repaid] = []
@@ -59,7 +60,7 @@ def repaid(events: Iterable[Recorded], billed: Mapping[str, int], read: Read) ->
                         found.append(Repaid(fact.call_id, earlier, billed.get(fact.call_id, 0)))
                 case ModelCalled() if fact.outcome == CALL_OUTCOME_OK and fact.HasField("response"):
                     of.answers.append(fact)
-                case PhaseFailed() | RequestExpired():
+                case PhaseFailed() | RequestExpired() | RoutingOverridden():
                     of.failed.add(fact.request_id)
                 case PhaseCompleted():
                     of.completed = fact.request_id
