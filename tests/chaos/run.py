@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="an empty directory that is to be kept, with all logs")
     options = parser.parse_args()
-    logs.configure("console", "error")
+    logs.configure("console", "critical")
     with tempfile.TemporaryDirectory(prefix="factory-chaos-") as scratch:
         directory = options.keep or Path(scratch)
         directory.mkdir(parents=True, exist_ok=True)

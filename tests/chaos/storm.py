@@ -32,6 +32,8 @@ LEFT_ALONE_DEFAULT_S = 1.5
 FRESH_S = 1.0
 # Two kills in three come at once, the third a little later: in the middle of what follows.
 LATER_S_MAX = 0.3
+# How often two die of the same event.
+TWO_AT_ONCE = 0.5
 AGAIN_S = 0.3
 SUPERVISED_EVERY_S = 0.2
 READY_TIMEOUT_S = 120.0
@@ -199,14 +201,20 @@ class Storm:
                 self._strike(recorded)
 
     def _strike(self, recorded: Recorded) -> None:
-        """Kills one of those for whom this event is a point that is still wanted."""
+        """Kills one or two of those for whom this event is a point that is still wanted."""
         age_s = datetime.now(UTC).timestamp() - recorded.event.occurred_at.ToNanoseconds() / 1e9
         due = [point for point in points_at(recorded.event) if self.wanted[point] and self._is_up(point.target)]
         if age_s > FRESH_S or not due:
             return
         # Whoever has most before them goes first, or they would never be through.
         left = Counter(point.target for point in self.wanted.elements())
-        point = max(due, key=lambda point: (left[point.target], self.chance.random()))
+        due.sort(key=lambda point: (left[point.target], self.chance.random()), reverse=True)
+        first, second = due[0], next((point for point in due if not _overlap(point, due[0])), None)
+        self._take_down(first, recorded)
+        if second is not None and self.chance.random() < TWO_AT_ONCE:
+            self._take_down(second, recorded)
+
+    def _take_down(self, point: Point, recorded: Recorded) -> None:
         self.wanted -= Counter([point])
         delay_s = self.chance.choice((0.0, 0.0, self.chance.random() * LATER_S_MAX))
         kill = Kill(point, recorded.event.id, recorded.sequence, delay_s)
@@ -258,3 +266,7 @@ class Storm:
                     process.start()
                     self._spawn(self._ready_again(name))
             await asyncio.sleep(SUPERVISED_EVERY_S)
+
+
+def _overlap(one: Point, other: Point) -> bool:
+    return bool(set(TARGETS[one.target]) & set(TARGETS[other.target]))

@@ -32,7 +32,7 @@ MOODS: tuple[dict | None, ...] = (
     {"mode": "slow", "tokens_per_second": 300},
     {"mode": "529", "times": 2},
     {"mode": "truncated"},
-    None,
+    {"mode": "402", "times": 4},
     {"mode": "malformed", "times": 3},
     {"mode": "stream_error"},
     {"mode": "402", "times": 4},
