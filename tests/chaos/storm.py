@@ -34,6 +34,8 @@ FRESH_S = 1.0
 LATER_S_MAX = 0.3
 # How often two die of the same event.
 TWO_AT_ONCE = 0.5
+# The operator takes a moment: whoever was killed when the task was held is there again.
+OPERATOR_S = 5.0
 AGAIN_S = 0.3
 SUPERVISED_EVERY_S = 0.2
 READY_TIMEOUT_S = 120.0
@@ -182,6 +184,10 @@ class Storm:
             await say(task_id, shown.change_digest, shown.evidence_digest, "Shorter, please.")
 
         await self._insist(decide, self._is_past(task_id, sequence))
+
+    async def _release(self, factory: Factory, task_id: str, sequence: int) -> None:
+        await asyncio.sleep(OPERATOR_S)
+        await self._insist(lambda: factory.release(task_id, "go on"), self._is_past(task_id, sequence))
 
     def _is_past(self, task_id: str, sequence: int) -> Callable[[], bool]:
         return lambda: self.answered.get(task_id, 0) > sequence or task_id in self.ended
