@@ -36,6 +36,10 @@ bench *ARGS:
 bench-pipeline *ARGS:
     uv run python tests/bench/pipeline.py {{ARGS}}
 
+# kill -9 of every service at every kind of fact, under 50 tasks; the matrix of what came of it (--short, --json, --seed N)
+chaos *ARGS:
+    uv run python tests/chaos/run.py {{ARGS}}
+
 # make right what a tool can make right: format, sorted imports, tables in the docs
 fix *ARGS:
     uv run ruff format .

@@ -102,7 +102,7 @@ def service(env: Mapping[str, str]) -> Service:
         rt.artifacts = Memory()  # type: ignore[assignment]
         executor = WithoutDesk(rt, settings, wire=InstantProvider())
         await executor.stops.hear(rt.nc.subscribe, rt.settings.org)
-        rt.worker(executor.handle, app.poison, slots=settings.slots, closed=executor.closed)
+        rt.worker(executor.handle, executor.poison, slots=settings.slots, closed=executor.closed)
 
     return Service(name=lane, lane=lane, setup=setup)
 

@@ -60,7 +60,7 @@ async def test_the_type_that_was_asked_for_is_the_type(tmp_path):
 
 
 def test_poisoned_work_still_gives_the_task_a_type():
-    [fact] = poison(Work(Event(id=TASK), 1, REQUEST, deliveries=6))
+    [fact] = poison(Work(Event(id=TASK), 1, REQUEST, deliveries=6), Past())
 
     assert isinstance(fact, TaskClassified)
     assert (fact.type, fact.method) == (TaskType.TASK_TYPE_LOGIC, "fallback")

@@ -113,7 +113,7 @@ async def test_the_read_token_goes_to_its_own_host_only(tmp_path):
 
 
 def test_poisoned_work_ends_the_request():
-    [fact] = poison(Work(Event(id=TASK), 1, ContextRequested(request_id="context-1-1"), deliveries=6))
+    [fact] = poison(Work(Event(id=TASK), 1, ContextRequested(request_id="context-1-1"), deliveries=6), Past())
 
     assert isinstance(fact, ContextFailed)
     assert fact.reason == ContextFailure.CONTEXT_FAILURE_POISON

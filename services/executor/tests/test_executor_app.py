@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from eventlog import Tip, subjects
+from eventlog.work import Work
 from executor.answer import Answer
 from executor.app import Executor, service
 from executor.phase import call_id
@@ -176,6 +177,23 @@ async def test_a_call_whose_executor_died_is_booked_lost_and_the_phase_is_done_b
     assert answered.call_id == f"{CALL}-2"
     assert [line.client_request_id for line in desk.provider.bill.lines] == [f"{CALL}-1", f"{CALL}-2"]
     assert total(answered.usage) == desk.provider.bill.lines[1].total
+
+
+async def test_a_request_that_is_given_up_as_poison_leaves_no_call_without_an_end(desk):
+    async with desk.executor() as house:
+        [runtime] = house.runtimes
+        executor = Executor(runtime, settings_from({**desk.env, "EXECUTOR_MODEL": "gpt"}, models_from(desk.env)))
+        work = await desk.request(offered=False)
+        begun = ModelCallStarted(call_id=f"{CALL}-1", request_id="implement-1-1", model="gpt", max_output_tokens=100)
+        await desk.lane().report(TASK, [begun])
+
+        facts = executor.poison(Work(work.event, work.sequence, work.request, deliveries=6), await desk.past())
+
+    lost, failed = facts
+    assert isinstance(lost, ModelCalled)
+    assert (lost.call_id, lost.outcome) == (f"{CALL}-1", CALL_OUTCOME_LOST)
+    assert isinstance(failed, PhaseFailed)
+    assert PhaseFailure.Name(failed.reason) == "PHASE_FAILURE_POISON"
 
 
 async def test_an_answer_on_record_is_used_and_nothing_is_paid(desk):

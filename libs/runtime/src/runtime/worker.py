@@ -24,7 +24,7 @@ WORK_ITEMS = Counter("factory_work_items", "Work items by how they ended", ["lan
 WORK_SECONDS = Histogram("factory_work_seconds", "Time from delivery to acknowledgement", ["lane"])
 
 Handle = Callable[[Work, Past], Awaitable[Sequence[AnyFact]]]
-Poison = Callable[[Work], Sequence[AnyFact]]
+Poison = Callable[[Work, Past], Sequence[AnyFact]]
 # What is said of a request that was closed before it was answered.
 Closed = Callable[[Work, Past], Sequence[AnyFact]]
 
@@ -67,7 +67,7 @@ async def _see_through(
         elif is_void(past, work.request_id):
             facts, outcome = closed(work, past) if closed else (), "settled"
         elif work.deliveries > DELIVERIES_MAX:
-            facts, outcome = poison(work), "poison"
+            facts, outcome = poison(work, past), "poison"
         else:
             facts, outcome = await handle(work, past), "done"
         if facts:

@@ -66,7 +66,7 @@ async def _body(task: TaskSubmitted, artifacts: Artifacts) -> str:
         return ""
 
 
-def poison(work: Work) -> Sequence[AnyFact]:
+def poison(work: Work, _past: Past) -> Sequence[AnyFact]:
     """A task that could not be classified still goes on, as what an empty text would be; the human sees why."""
     judged = classify("")
     fact = classified(work.request_id, judged)

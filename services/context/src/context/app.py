@@ -107,7 +107,7 @@ async def _query(past: Past, artifacts: Artifacts) -> str:
     return ""
 
 
-def poison(work: Work) -> Sequence[AnyFact]:
+def poison(work: Work, _past: Past) -> Sequence[AnyFact]:
     """Said after several deliveries without an outcome, so that the task does not wait for ever."""
     return [
         ContextFailed(

@@ -186,7 +186,7 @@ def _approval(past: Past, request: DeliveryRequested, work: Work) -> tuple[str, 
     return request.approved_by, work.event.occurred_at.ToDatetime(tzinfo=UTC)
 
 
-def poison(work: Work) -> Sequence[AnyFact]:
+def poison(work: Work, _past: Past) -> Sequence[AnyFact]:
     """Delivery has fallen over this request too often."""
     reason = DeliveryFailure.DELIVERY_FAILURE_POISON
     return [failed(work.request_id, reason, f"delivery broke {work.deliveries} times over this request")]

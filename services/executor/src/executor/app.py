@@ -72,17 +72,11 @@ def service(env: Mapping[str, str]) -> Service:
     async def setup(rt: Runtime) -> None:
         executor = Executor(rt, settings)
         await executor.stops.hear(rt.nc.subscribe, rt.settings.org)
-        rt.worker(executor.handle, poison, slots=settings.slots, closed=executor.closed)
+        rt.worker(executor.handle, executor.poison, slots=settings.slots, closed=executor.closed)
         rt.on_ready(executor.warm_up)
         rt.on_stop(executor.bases.close)
 
     return Service(name=lane, lane=lane, setup=setup)
-
-
-def poison(work: Work) -> Sequence[AnyFact]:
-    """What is said of a request that was delivered too often without an outcome."""
-    detail = f"delivered {work.deliveries} times without an outcome"
-    return [failure_of(work.request_id, PHASE_FAILURE_POISON, detail)]
 
 
 @dataclass(slots=True)
@@ -132,6 +126,13 @@ class Executor:
         request = work.request
         assert isinstance(request, PhaseRequested), f"{work.request_id!r} is no request for a phase"
         return self._given_up(request, past, stopped(request.request_id))
+
+    def poison(self, work: Work, past: Past) -> Sequence[AnyFact]:
+        """What is said of a request that was delivered too often without an outcome: what was begun for it is lost."""
+        request = work.request
+        assert isinstance(request, PhaseRequested), f"{work.request_id!r} is no request for a phase"
+        detail = f"delivered {work.deliveries} times without an outcome"
+        return self._given_up(request, past, failure_of(work.request_id, PHASE_FAILURE_POISON, detail))
 
     async def _see_through(self, job: Job) -> Sequence[AnyFact]:
         while True:

@@ -76,7 +76,7 @@ async def _judgement(rt: Runtime, request: GateRequested, tests_s: float) -> Jud
     return await asyncio.to_thread(judge, bundle, change, tests_s=tests_s)
 
 
-def poison(work: Work) -> Sequence[AnyFact]:
+def poison(work: Work, _past: object) -> Sequence[AnyFact]:
     """The gate has fallen over this change too often: nobody knows, and a human is told so."""
     assert isinstance(work.request, GateRequested)
     said = unknown(f"the gate broke {work.deliveries} times over this change")
