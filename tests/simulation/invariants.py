@@ -1,0 +1,179 @@
+"""What must hold of every world when it has come to rest. Each rule gives the sentences that say how it was broken."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from conductor.task import NEW, evolve
+from eventlog.facts import may_say
+from eventlog.work import Ended, Request, Result
+from factory.call.v1 import CALL_OUTCOME_NOT_SENT, CALL_OUTCOME_OK, ModelCalled, ModelCallStarted
+from factory.task.v1 import TASK_STATE_COMPLETED
+from policy.calls import Call, calls_in, final_usage, reckon
+from policy.prices import total_tokens
+
+from simulation.world import PRICES, World
+
+Rule = Callable[[World], Iterator[str]]
+
+
+def every_task_has_ended(world: World) -> Iterator[str]:
+    for id in world.task_ids:
+        if (task := world.task(id)).ended is None:
+            yield f"{id} has not ended: it waits for {task.open}, held {task.held!r}"
+
+
+def lanes_have_no_gaps(world: World) -> Iterator[str]:
+    versions: Counter[tuple[str, str]] = Counter()
+    for stored in world.log.events:
+        lane = stored.event.producer, stored.event.id
+        versions[lane] += 1
+        if stored.event.version != versions[lane]:
+            yield f"sequence {stored.sequence}: {lane} has version {stored.event.version}, not {versions[lane]}"
+
+
+def nobody_says_what_is_not_theirs(world: World) -> Iterator[str]:
+    for stored in world.log.events:
+        for fact in stored.facts:
+            if fact is None or not may_say(stored.event.producer, fact):
+                yield f"sequence {stored.sequence}: {stored.event.producer} may not say {fact!r}"
+
+
+def no_request_is_made_twice(world: World) -> Iterator[str]:
+    asked: Counter[tuple[str, str]] = Counter()
+    for stored in world.log.events:
+        for fact in stored.facts:
+            if isinstance(fact, Request):
+                asked[stored.event.id, fact.request_id] += 1
+    for (id, request_id), times in asked.items():
+        if times > 1:
+            yield f"{id} asks for {request_id} {times} times"
+
+
+def nothing_is_asked_for_a_task_that_has_ended(world: World) -> Iterator[str]:
+    for id in world.task_ids:
+        over = 0
+        for stored in world.log.of_id[id]:
+            for fact in stored.facts:
+                if isinstance(fact, Ended):
+                    if over:
+                        yield f"{id} ends twice, at {over} and {stored.sequence}"
+                    over = stored.sequence
+                elif isinstance(fact, Request) and over:
+                    yield f"{id} asks for {fact.request_id} at {stored.sequence}, and ended at {over}"
+
+
+def what_comes_late_changes_nothing(world: World) -> Iterator[str]:
+    """An answer to a request that is not open leaves the task as it was."""
+    for id in world.task_ids:
+        task = NEW
+        for stored in world.log.of_id[id]:
+            before, task = task, evolve(task, stored)
+            results = [fact for fact in stored.facts if isinstance(fact, Result)]
+            open_id = before.open.request_id if before.open else ""
+            if results and all(fact.request_id != open_id for fact in results):
+                world.counts["late results"] += 1
+                if task != before:
+                    yield f"sequence {stored.sequence}: a late {results[0].request_id} has changed {id}"
+
+
+def a_task_has_one_pull_request(world: World) -> Iterator[str]:
+    for id in world.task_ids:
+        there = world.outside.pull_requests.get(id, [])
+        if len(there) > 1:
+            yield f"{id} has {len(there)} pull requests"
+        if world.task(id).ended == TASK_STATE_COMPLETED and not there:
+            yield f"{id} is completed without a pull request"
+
+
+def every_call_was_asked_for(world: World) -> Iterator[str]:
+    """A call starts only for a request that stands in the log before it."""
+    asked: set[tuple[str, str]] = set()
+    for stored in world.log.events:
+        for fact in stored.facts:
+            if isinstance(fact, Request):
+                asked.add((stored.event.id, fact.request_id))
+            elif isinstance(fact, ModelCallStarted) and (stored.event.id, fact.request_id) not in asked:
+                yield f"sequence {stored.sequence}: {fact.call_id} was asked for by nobody"
+
+
+def nothing_is_paid_for_again(world: World) -> Iterator[str]:
+    """No call begins for a request whose recorded answer was usable."""
+    usable: dict[tuple[str, str], str] = {}
+    for stored in world.log.events:
+        for fact in stored.facts:
+            match fact:
+                case ModelCallStarted() if earlier := usable.get((stored.event.id, fact.request_id)):
+                    yield f"sequence {stored.sequence}: {fact.call_id} begins, and {earlier} was usable"
+                case ModelCalled() if fact.outcome == CALL_OUTCOME_OK:
+                    if world.outside.answers[fact.response.digest].is_usable:
+                        usable[stored.event.id, fact.request_id] = fact.call_id
+                case _:
+                    continue
+
+
+def the_ledger_is_the_bill(world: World) -> Iterator[str]:
+    """Each line of the bill is one call of the log; what is known is equal, what is lost is bounded."""
+    calls = calls_in(stored.event for stored in world.log.events)
+    started = Counter(
+        fact.call_id for stored in world.log.events for fact in stored.facts if isinstance(fact, ModelCallStarted)
+    )
+    billed: dict[str, int] = {}
+    for line in world.outside.bill:
+        if line.call_id in billed:
+            yield f"{line.call_id} is on the bill twice"
+        billed[line.call_id] = line.tokens
+        if started[line.call_id] != 1:
+            yield f"{line.call_id} is on the bill, and {started[line.call_id]} times in the ledger"
+    for id, call in calls.items():
+        yield from _differs(world, call, billed.get(id, 0))
+
+
+def _differs(world: World, call: Call, billed: int) -> Iterator[str]:
+    if call.started is None:
+        yield f"{call.call_id} has an end and no start"
+        return
+    if (usage := final_usage(call.ended)) is not None:
+        if total_tokens(usage) != billed:
+            yield f"{call.call_id}: the ledger has {total_tokens(usage)} tokens, the bill {billed}"
+        return
+    most = reckon(call, PRICES).up_to_tokens
+    world.counts["calls whose cost is an upper bound"] += 1
+    if most is None or billed > most:
+        yield f"{call.call_id}: the bill has {billed} tokens, the ledger at most {most}"
+    if call.ended is None:
+        world.counts["calls that never end in the log"] += 1
+    elif call.ended.outcome == CALL_OUTCOME_NOT_SENT and billed:
+        yield f"{call.call_id} was never sent, and is billed"
+
+
+def the_conductors_agree(world: World) -> Iterator[str]:
+    """Whoever has read the whole log knows the same, and so does one who reads it anew."""
+    for id in world.task_ids:
+        truth = world.parts.known()
+        for stored in world.log.of_id[id]:
+            truth.learn(stored)
+        for conductor in world.conductors:
+            conductor.watch(world.log.head)
+            known = conductor.kept[id]
+            if (known.task, known.tip, known.read_to) != (truth.task, truth.tip, truth.read_to):
+                yield f"{conductor.name} knows another {id} than the log: {known.task} and not {truth.task}"
+
+
+RULES: Sequence[Rule] = (
+    every_task_has_ended,
+    lanes_have_no_gaps,
+    nobody_says_what_is_not_theirs,
+    no_request_is_made_twice,
+    nothing_is_asked_for_a_task_that_has_ended,
+    what_comes_late_changes_nothing,
+    a_task_has_one_pull_request,
+    every_call_was_asked_for,
+    nothing_is_paid_for_again,
+    the_ledger_is_the_bill,
+    the_conductors_agree,
+)
+
+
+def broken(world: World) -> list[str]:
+    """Every rule that this world breaks."""
+    return [f"{rule.__name__.replace('_', ' ')}: {how}" for rule in RULES for how in rule(world)]
