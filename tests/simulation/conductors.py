@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from conductor.commands import Refused as CommandRefused
 from conductor.known import Known
 from conductor.world import World
-from eventlog import Conflict, Stale
+from eventlog import Conflict, Recorded, Stale
 from eventlog.work import Ended, Request, lane_for
 from factory.call.v1 import ModelCallStarted
 from factory.event.v1 import AnyFact, Event
 from factory.phase.v1 import PhaseRequested
-
 from simulation.bus import Item, Queue, Stored
 from simulation.process import Doing, Handler, Process, Refused
 
@@ -160,9 +159,7 @@ class Conductor(Process):
         decide = self.world.parts.decide
         return (yield from self.decide(id, lambda known, world: decide(known.task, world), at_least, cause))
 
-    def decide(
-        self, id: str, judge: Judge, at_least: int, cause: Event | None
-    ) -> Generator[str | int, None, Known]:
+    def decide(self, id: str, judge: Judge, at_least: int, cause: Event | None) -> Generator[str | int, None, Known]:
         while id in self.deciding:
             yield LOCKED_MS
         self.deciding.add(id)
@@ -197,14 +194,14 @@ class Conductor(Process):
 
     # From a request that has come back from the log to a work item, and from deadlines to timers.
 
-    def publish(self, asked: Stored, request: Request) -> Doing:
+    def publish(self, asked: Recorded, request: Request) -> Doing:
         if isinstance(request, PhaseRequested) and request.HasField("not_before"):
             yield f"sets a timer for {request.request_id} of {asked.event.id}"
             self.world.timers.set(asked.event.id, request.request_id, request.not_before.ToMilliseconds())
         else:
             yield from self.offer(asked, request)
 
-    def offer(self, asked: Stored, request: Request) -> Doing:
+    def offer(self, asked: Recorded, request: Request) -> Doing:
         yield f"offers {request.request_id} of {asked.event.id} to {lane_for(request)}"
         self.world.offer(asked, request)
 

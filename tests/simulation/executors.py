@@ -38,7 +38,6 @@ from factory.phase.v1 import (
 )
 from factory.task.v1 import PHASE_KIND_REVIEW
 from policy.models import DEFAULT_MODELS, Model
-
 from simulation.bus import Item
 from simulation.provider import Reply, blob
 from simulation.workers import Worker
@@ -111,7 +110,7 @@ class Executor(Worker):
                     assert call.ended is not None, f"{call.started.call_id!r} was answered"
                     yield f"reads the recorded answer of {call.started.call_id}"
                     self.world.counts["recorded answers read again"] += 1
-                    job.judged[call.number] = self.judged(job.request, call.ended.response.digest)
+                    job.judged[call.number] = self.judged_again(job.request, call.ended.response.digest)
                 case StandBack(call_ids):
                     yield from self.stand_back(job, call_ids)
                 case Ask() as ask:
@@ -218,6 +217,10 @@ class Executor(Worker):
                 )
             )
         return Usable(PhaseCompleted(request_id=request.request_id, change_digest=f"change-{answer.unique}"))
+
+    def judged_again(self, request: PhaseRequested, digest: str) -> Judgement:
+        """Reads a recorded answer as if it had just come: it is not paid for twice."""
+        return self.judged(request, digest)
 
     def stand_back(self, job: Job, call_ids: Sequence[str]) -> Generator[str | int, None, None]:
         """Waits for calls that somebody else is making; one that takes too long is taken for deserted."""

@@ -9,7 +9,6 @@ from conductor.state import Task
 from factory.event.v1 import AnyFact
 from factory.task.v1 import Limits, TaskSubmitted
 from google.protobuf.duration_pb2 import Duration
-
 from simulation.provider import blob
 
 NAMES = ("ada", "grace", "linus")

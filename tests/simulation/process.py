@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from eventlog import Conflict, Past, Stale, Tip
 from eventlog.facts import fact_name
 from factory.event.v1 import AnyFact, Event
-
 from simulation.bus import Item, Queue, Stored
 
 if TYPE_CHECKING:
@@ -109,9 +108,7 @@ class Process:
             world.counts["appends refused"] += 1
             raise Refused(f"no answer to an append about {id!r}")
         try:
-            stored = world.log.append(
-                self.service, id, facts, after=after, cause=cause, read_to=read_to, at=world.now
-            )
+            stored = world.log.append(self.service, id, facts, after=after, cause=cause, read_to=read_to, at=world.now)
         except Conflict:
             world.counts["conflicts"] += 1
             raise

@@ -106,7 +106,7 @@ class Outside:
         is_usable: bool,
         failure: PhaseFailure,
     ) -> Reply:
-        line = self._billed(chance, call_id, model, input_max, output_max)
+        line = self.billed(chance, call_id, model, input_max, output_max)
         digest = f"answer-{len(self.bill)}"
         self.answers[digest] = Answer(is_usable, failure, str(len(self.bill)))
         usage = Usage(input_tokens=line.input_tokens, output_tokens=line.output_tokens)
@@ -124,13 +124,13 @@ class Outside:
         outcome, failure, status = kind
         usage = None
         if outcome == CALL_OUTCOME_ABANDONED:
-            line = self._billed(chance, call_id, model, input_max, output_max)
+            line = self.billed(chance, call_id, model, input_max, output_max)
             if chance.random() < 0.5:
                 usage = Usage(input_tokens=line.input_tokens, output_tokens=line.output_tokens // 2)
         wait = chance.choice(RETRY_AFTER_S) if outcome == CALL_OUTCOME_ERROR else None
         return Reply(outcome, failure, status, usage, "", wait)
 
-    def _billed(self, chance: Random, call_id: str, model: str, input_max: int, output_max: int) -> Line:
+    def billed(self, chance: Random, call_id: str, model: str, input_max: int, output_max: int) -> Line:
         line = Line(call_id, model, chance.randint(1, input_max), chance.randint(1, output_max))
         self.bill.append(line)
         return line

@@ -31,11 +31,11 @@ class Weather:
 CALM = Weather()
 # The worst of every kind; a seed takes a share of each.
 WORST = Weather(
-    crash=0.08,
-    duplicate=0.08,
-    wiped=0.01,
-    person=0.12,
-    lull=0.05,
+    crash=0.06,
+    duplicate=0.06,
+    wiped=0.005,
+    person=0.2,
+    lull=0.03,
     stale=0.7,
     refused=0.05,
     hint_lost=0.5,
@@ -46,6 +46,4 @@ WORST = Weather(
 
 def drawn(chance: Random) -> Weather:
     """The weather of one seed: every kind of trouble in some strength, and some not at all."""
-    return Weather(
-        **{name: getattr(WORST, name) * chance.choice((0.0, 0.3, 0.6, 1.0)) for name in Weather.__slots__}
-    )
+    return Weather(**{name: getattr(WORST, name) * chance.choice((0.0, 0.3, 0.6, 1.0)) for name in Weather.__slots__})

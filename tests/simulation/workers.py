@@ -23,15 +23,23 @@ from factory.gate.v1 import (
     GateRequested,
 )
 from factory.task.v1 import SCOPE_FEATURE, SCOPE_FOCUSED, ClassificationRequested, TaskType
+from policy.routes import ROUTES
 from runtime.worker import DELIVERIES_MAX, NAK_DELAY_MAX_S
-
 from simulation.bus import Item, Queue
 from simulation.process import Doing, Handler, Process, Refused
 from simulation.provider import blob
 
-TYPES = tuple(TaskType.values())[1:]
-CONTEXT_FAILURES = tuple(ContextFailure.values())[1:]
-DELIVERY_FAILURES = tuple(DeliveryFailure.values())[1:]
+TYPES = tuple(ROUTES)
+CONTEXT_FAILURES = (
+    ContextFailure.CONTEXT_FAILURE_REPOSITORY_NOT_FOUND,
+    ContextFailure.CONTEXT_FAILURE_NEEDS_CREDENTIALS,
+    ContextFailure.CONTEXT_FAILURE_UNREACHABLE,
+)
+DELIVERY_FAILURES = (
+    DeliveryFailure.DELIVERY_FAILURE_UNREACHABLE,
+    DeliveryFailure.DELIVERY_FAILURE_REJECTED,
+    DeliveryFailure.DELIVERY_FAILURE_TREE_DIFFERS,
+)
 WORK_MS_MAX = 5_000
 
 

@@ -4,27 +4,24 @@ Everything that happens follows from the seed: one source of chance, no clock bu
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import reduce
 from random import Random
 
 from conductor.known import Known
 from conductor.next_step import decide, spent
 from conductor.state import Task
-from conductor.task import NEW, evolve
 from conductor.world import World as ToDecideIn
-from eventlog import Tip
-from eventlog.work import Request, lane_for
+from eventlog import Recorded, Tip
+from eventlog.work import Request, Result, lane_for
 from factory.event.v1 import AnyFact
 from factory.price.v1 import PricePublished, PriceTier
-from factory.task.v1 import ClassificationRequested
+from factory.task.v1 import ClassificationRequested, RequestExpired
 from policy.models import DEFAULT_MODELS
 from policy.prices import PriceBook
-
 from simulation import people
-from simulation.bus import ACK_WAIT_MS, Item, Log, Queue, Stored, Timers
+from simulation.bus import Item, Log, Queue, Stored, Timers
 from simulation.conductors import Conductor
 from simulation.executors import Executor
 from simulation.process import Handler, Job, Process
@@ -34,13 +31,15 @@ from simulation.workers import Delivery, Worker
 
 TASKS = 3
 STEPS_MAX = 200
-# A step lets one actor go on by so many effects, until somebody else has the turn.
-BURST_MAX = 8
-SETTLE_STEPS_MAX = 20_000
+# A step lets one actor go on by up to so many effects, until somebody else has the turn: now few, now many.
+BURSTS_MAX = (2, 8, 40)
+SETTLE_STEPS_MAX = 5_000
 ROUNDS_MAX = 40
-DOWN_MS_MAX = 90_000
-LULLS_MS = (1_000, 30_000, 120_000, 3_600_000, 3 * 3_600_000)
+DOWN_MS_MAX = 20_000
+LULLS_MS = (1_000, 5_000, 30_000, 30_000, 120_000, 600_000, 3_600_000, 3 * 3_600_000)
 EFFECT_MS_MAX = 40
+# In the calm everything that is wanted is being worked on, and takes less than this.
+PATIENCE_MS = 20 * 60_000
 BASE = datetime(2026, 11, 23, 12, tzinfo=UTC)
 BASE_MS = int(BASE.timestamp() * 1000)
 ORG = "acme"
@@ -96,7 +95,10 @@ class World:
         self.outside = parts.outside()
         self.counts: Counter[str] = Counter()
         self.story: list[tuple[int, int, str, str]] = []
-        self.task_ids: list[str] = []
+        # every task as the whole log has it
+        self.truth: dict[str, Known] = {}
+        self.wrong: list[str] = []
+        self.calm_since: int | None = None
         self.conductors = [parts.conductor(self, f"conductor-{n}", "conductor", slots=3) for n in (1, 2)]
         workers: list[Process] = [
             parts.worker(self, f"{lane}-{n}", lane, slots=2)
@@ -138,8 +140,20 @@ class World:
         """An event is in the log: the conductors will hear of it."""
         self.tell(stored.event.producer, f"said {names} about {stored.event.id} (sequence {stored.sequence})")
         self.heard.offer((str(stored.sequence),), stored, self.now)
+        known = self.truth.setdefault(stored.event.id, self.parts.known())
+        before = known.task
+        known.learn(stored)
+        if (late := late_result(before, stored)) and known.task is not before:
+            self.wrong.append(f"what comes late changes nothing: {late} has changed {stored.event.id}")
+        self.counts["late results"] += bool(late)
+        if self.calm_since is not None:
+            self.wrong += [
+                f"no work is lost: {fact.request_id} of {stored.event.id} expires, and nobody is working on it"
+                for fact in stored.facts
+                if isinstance(fact, RequestExpired) and fact.deadline.ToMilliseconds() > self.calm_since + PATIENCE_MS
+            ]
 
-    def offer(self, asked: Stored, request: Request) -> None:
+    def offer(self, asked: Recorded, request: Request) -> None:
         """A work item; one that is there already stays as it is."""
         queue = self.queues[lane_for(request)]
         if not queue.offer((asked.event.id, request.request_id), (asked, request), self.now):
@@ -157,10 +171,6 @@ class World:
             read_to=conductor.position,
         )
 
-    def task(self, id: str) -> Task:
-        """A task as the whole log has it."""
-        return reduce(evolve, self.log.of_id.get(id, ()), NEW)
-
     # The scheduler.
 
     def run(self) -> None:
@@ -170,7 +180,7 @@ class World:
         for _ in range(STEPS_MAX):
             self.steps += 1
             self.step()
-        self.counts["tasks that ended in the trouble"] = sum(self.task(id).ended is not None for id in self.task_ids)
+        self.counts["tasks that ended in the trouble"] = TASKS - len(self.going_on)
         self.settle()
 
     def submit(self, id: str) -> None:
@@ -178,7 +188,10 @@ class World:
         facts = [submitted, ClassificationRequested(request_id="classification-1-1")]
         stored = self.log.append("conductor", id, facts, after=Tip(), cause=None, read_to=0, at=self.now)
         self.stored(stored, "TaskSubmitted, ClassificationRequested")
-        self.task_ids.append(id)
+
+    @property
+    def going_on(self) -> list[str]:
+        return [id for id, known in self.truth.items() if known.task.ended is None]
 
     def step(self) -> None:
         """What strikes, if anything does; else somebody goes on."""
@@ -191,11 +204,13 @@ class World:
             (weather.lull, self.lull),
         ):
             if dice < probability:
-                strike()
-                return
+                if strike():
+                    return
+                break
             dice -= probability
-        if not self.work():
-            self.pass_time()
+        while not self.work():
+            if not self.pass_time():
+                return
 
     def work(self) -> bool:
         """Lets somebody who can go on do so; False if nobody can."""
@@ -210,10 +225,12 @@ class World:
                     process.begin()
                 else:
                     continue
-            able += [(process, job, None, None, None) for job in process.jobs if job.wakes <= now]
+            if process.jobs:
+                able += [(process, job, None, None, None) for job in process.jobs if job.wakes <= now]
             if len(process.jobs) < process.slots:
                 for queue, handler in process.sources():
-                    able += [(process, None, queue, item, handler) for item in queue.ready(now)]
+                    if queue.items:
+                        able += [(process, None, queue, item, handler) for item in queue.ready(now)]
         if not able:
             return False
         process, job, queue, item, handler = self.chance.choice(able)
@@ -229,7 +246,7 @@ class World:
 
     def go_on(self, process: Process, job: Job) -> None:
         """One actor's turn: some effects, one after another."""
-        for _ in range(self.chance.randint(1, BURST_MAX)):
+        for _ in range(self.chance.randint(1, self.chance.choice(BURSTS_MAX))):
             self.now += self.chance.randint(1, EFFECT_MS_MAX)
             try:
                 told = next(job.doing)
@@ -255,7 +272,9 @@ class World:
         """Nobody can do anything now: on to the moment when somebody can. False if there is none."""
         moments = [job.wakes for process in self.processes for job in process.jobs]
         moments += [process.down_until for process in self.processes if process.down_until is not None]
-        moments += [item.at for queue in (*self.queues.values(), self.heard, self.timers.fired) for item in queue.items.values()]
+        moments += [
+            item.at for queue in (*self.queues.values(), self.heard, self.timers.fired) for item in queue.items.values()
+        ]
         if (due := self.timers.next()) is not None:
             moments.append(due)
         later = [moment for moment in moments if moment > self.now]
@@ -266,22 +285,23 @@ class World:
 
     # What strikes.
 
-    def crash(self) -> None:
+    def crash(self) -> bool:
         busy = [process for process in self.processes if process.jobs]
         if not busy:
-            return
+            return False
         process = self.chance.choice(busy)
         self.counts["crashes"] += 1
         self.counts[f"crashes of {process.service.partition('-')[0]}"] += 1
         before = "; ".join(f"{job.about}: {job.next}" for job in process.jobs)
         self.tell(process.name, f"is killed before it {before}")
         process.crash(self.now + self.chance.randint(1, DOWN_MS_MAX))
+        return True
 
-    def duplicate(self) -> None:
+    def duplicate(self) -> bool:
         """An item whose taker lives is handed to somebody else as well: its taker was too slow to say that it lives."""
         held = [(p, job) for p in self.processes for job in p.jobs if job.item is not None and not job.item.is_done]
         if not held:
-            return
+            return False
         holder, job = self.chance.choice(held)
         assert job.queue is not None
         assert job.item is not None
@@ -293,13 +313,14 @@ class World:
             if queue is job.queue
         ]
         if not takers:
-            return
+            return False
         process, handler = self.chance.choice(takers)
         self.counts["duplicates"] += 1
         self.tell(process.name, f"gets {job.about} too, which {holder.name} has in hand")
         self.go_on(process, process.take(job.queue, job.item, handler))
+        return True
 
-    def wipe(self) -> None:
+    def wipe(self) -> bool:
         """The work queue and the timers are lost; the conductors are started again, as operators do then."""
         self.counts["queues and timers lost"] += 1
         self.tell("operator", "has lost the work queue and the timers, and starts the conductors again")
@@ -308,46 +329,49 @@ class World:
         self.timers.due.clear()
         for conductor in self.conductors:
             conductor.crash(self.now + self.chance.randint(1, DOWN_MS_MAX))
+        return True
 
-    def person(self) -> None:
-        id = self.chance.choice(self.task_ids)
+    def person(self) -> bool:
+        id = self.chance.choice([*self.truth])
         up = [conductor for conductor in self.conductors if conductor.is_ready]
         if not up:
-            return
+            return False
         seen = self.chance.choice(up).kept.get(id)
         word = people.word(self.chance, id, seen.task) if seen else None
         if word is None:
-            return
+            return False
         who, judge = word
         conductor = self.chance.choice(up)
         self.counts["words of people"] += 1
         self.tell("people", f"{conductor.name} hears {who}")
         self.go_on(conductor, conductor.spawn(conductor.command(id, who, judge), f"the word of {who}"))
+        return True
 
-    def lull(self) -> None:
+    def lull(self) -> bool:
         """Nobody gets anything done for a while."""
         self.now += self.chance.choice(LULLS_MS)
         self.counts["lulls"] += 1
+        return True
 
     # The calm.
 
     def settle(self) -> None:
         """Runs until nothing moves any more; people then say what tasks wait for, until all have ended."""
         self.weather = CALM
+        self.calm_since = self.now
         for process in self.processes:
             process.down_until = self.now if process.down_until is not None else None
         for _ in range(ROUNDS_MAX):
             self.rest()
-            waiting = [id for id in self.task_ids if self.task(id).ended is None]
-            if not waiting:
+            if not (waiting := self.going_on):
                 return
-            words = [word for id in waiting if (word := self.wanted(id, self.task(id)))]
+            words = [word for id in waiting if (word := self.wanted(id, self.truth[id].task))]
             if not words:
                 raise Stuck(f"{', '.join(waiting)}: nothing moves, and nobody is waited for")
             for id, who, judge in words:
                 conductor = self.chance.choice(self.conductors)
                 conductor.spawn(conductor.command(id, who, judge), who)
-        raise Stuck(f"after {ROUNDS_MAX} rounds of words, tasks have not ended: {', '.join(waiting)}")
+        raise Stuck(f"after {ROUNDS_MAX} rounds of words, tasks have not ended: {', '.join(self.going_on)}")
 
     def rest(self) -> None:
         for _ in range(SETTLE_STEPS_MAX):
@@ -365,3 +389,10 @@ class World:
             seen = people.Seen(task.change, task.evidence)
             return id, "ada, who approves it", people.approving(id, "ada", seen)
         return None
+
+
+def late_result(before: Task, stored: Stored) -> str:
+    """The answer in this event to a request that was not open any more; "" where there is none."""
+    open_id = before.open.request_id if before.open else ""
+    results = [fact.request_id for fact in stored.facts if isinstance(fact, Result)]
+    return results[0] if results and open_id not in results else ""
