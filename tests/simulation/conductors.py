@@ -1,45 +1,35 @@
-"""A conductor as `conductor/app.py` and its adapters have it, one effect after another.
-
-What it folds and decides is the product's own code; what stands here is only the order in which it reads, decides,
-appends, offers and acknowledges.
-"""
+"""A conductor as `conductor/app.py` has it, one effect after another: what it hears, and what it offers."""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 
+from conductor.budget_room import LANE_PREFIX
 from conductor.commands import Refused as CommandRefused
 from conductor.known import Known
-from conductor.world import World
-from eventlog import Conflict, Recorded, Stale
-from eventlog.work import Ended, Request, lane_for
-from factory.call.v1 import ModelCallStarted
-from factory.event.v1 import AnyFact, Event
-from factory.phase.v1 import PhaseRequested
-from simulation.bus import Item, Queue, Stored
-from simulation.process import Doing, Handler, Process, Refused
+from conductor.task import NEW, happened
+from eventlog import Conflict, Recorded, Tip
+from eventlog.work import Request, lane_for
+from factory.call.v1 import ModelCalled, ModelCallStarted
+from factory.event.v1 import AnyFact
+from factory.phase.v1 import PhaseCompleted, PhaseFailed, PhaseRequested
+from factory.task.v1 import HOLD_CAUSE_BUDGET, TaskHeld, TaskSubmitted
 
-ATTEMPTS_MAX = 12
+from simulation.bus import Item, Queue, Stored
+from simulation.deciding import Decider
+from simulation.process import Doing, Handler
+from simulation.reading import TROUBLES
+
 OFFERS_ATTEMPTS_MAX = 5
 NAK_DELAY_MAX_S = 60
-LOCKED_MS = 20
-DEADLINE_TIMER = "deadline"
-TROUBLES = (Stale, Conflict, Refused)
-
-Judge = Callable[[Known, World], Sequence[AnyFact]]
+DEADLINE_TIMER, MONTH_TIMER = "deadline", "month"
 
 
 @dataclass
-class Conductor(Process):
+class Conductor(Decider):
     """One of several; they share the durable consumers, and each reads the whole log for itself."""
 
-    # how far it has read the log, and every task up to there
-    position: int = 0
-    kept: dict[str, Known] = field(default_factory=dict)
-    ended: set[str] = field(default_factory=set)
-    deciding: set[str] = field(default_factory=set)
     armed: dict[str, datetime] = field(default_factory=dict)
-    is_ready: bool = False
 
     def sources(self) -> Sequence[tuple[Queue, Handler]]:
         return ((self.world.heard, self.hear), (self.world.timers.fired, self.timer)) if self.is_ready else ()
@@ -48,34 +38,15 @@ class Conductor(Process):
         self.spawn(self.start(), "its start")
 
     def forget(self) -> None:
-        self.position = 0
-        self.is_ready = False
-        for memory in (self.kept, self.ended, self.deciding, self.armed):
-            memory.clear()
+        super().forget()
+        self.armed.clear()
 
     def start(self) -> Doing:
         """Nothing is decided before everything that is known has been read; then what was left undone is taken up."""
         yield "asks how long the log is"
-        yield from self.reach(self.world.log.head)
-        self.is_ready = True
+        self.history_to = self.world.log.head
+        yield from self.reach(self.history_to)
         yield from self.offer_again()
-
-    def watch(self, position: int) -> None:
-        """Reads on in the log, up to what some replica has of it."""
-        for stored in self.world.log.events[self.position : position]:
-            id = stored.event.id
-            if (known := self.kept.get(id)) is None:
-                known = self.kept[id] = self.world.parts.known()
-            known.learn(stored)
-            if any(isinstance(fact, Ended) for fact in stored.facts):
-                self.ended.add(id)
-        self.position = max(self.position, position)
-
-    def reach(self, sequence: int) -> Doing:
-        while self.position < sequence:
-            self.world.counts["waits for what another has read already"] += 1
-            yield f"reads on to {sequence}"
-            self.watch(self.world.replica())
 
     # What it hears.
 
@@ -89,28 +60,38 @@ class Conductor(Process):
             self.nak(queue, item, min(1000 * 2 ** (item.deliveries - 1), NAK_DELAY_MAX_S * 1000))
 
     def follow(self, stored: Stored) -> Doing:
-        if all(isinstance(fact, ModelCallStarted) for fact in stored.facts):
+        id, facts = stored.event.id, stored.facts
+        if not id.startswith("task-") or all(isinstance(fact, ModelCallStarted) for fact in facts):
             return
-        known = yield from self.advance(stored.event.id, stored.sequence, stored.event)
+        known = yield from self.advance(id, stored.sequence, stored.event)
+        if any(isinstance(fact, TaskHeld) and fact.cause == HOLD_CAUSE_BUDGET for fact in facts):
+            yield f"sets a timer for the next month of {id}"
+            self.world.set_timer(id, MONTH_TIMER, next_month(self.world.moment))
         if (asked := known.waited_for()) and asked[0].sequence == stored.sequence:
             yield from self.publish(*asked)
             yield from self.arm(known)
+        told = {f.request_id for f in facts if isinstance(f, PhaseCompleted | PhaseFailed | ModelCalled)}
+        yield from self.settle(id, known, told)
 
     def timer(self, item: Item) -> Doing:
         """A time has come: whatever is due is decided, and the work that waited for it is offered if still wanted."""
         queue = self.world.timers.fired
+        id, name = item.body
         try:
-            yield from self.due(*item.body)
+            if id.startswith(LANE_PREFIX):
+                yield from self.lease_timer(id)
+            else:
+                yield from self.due(id, name)
             yield from self.ack(queue, item)
         except TROUBLES:
             self.nak(queue, item, 1000)
 
     def due(self, id: str, name: str) -> Doing:
         known = yield from self.fresh(id)
-        if name == DEADLINE_TIMER:
-            self.armed.pop(id, None)
         if known.last is None:
             return
+        if name == DEADLINE_TIMER:
+            self.armed.pop(id, None)
         known = yield from self.advance(id, known.read_to, None)
         asked = known.waited_for()
         if asked and asked[1].request_id == name:
@@ -121,7 +102,8 @@ class Conductor(Process):
 
     def offer_again(self) -> Doing:
         """Whatever the queue or the timers have lost is made again from the log; what was left alone is decided on."""
-        left = [id for id in self.kept if id not in self.ended]
+        yield from self.watch_again()
+        left = sorted(self.book.roster.entries)
         for attempt in range(OFFERS_ATTEMPTS_MAX):
             failed = []
             for id in left:
@@ -137,60 +119,35 @@ class Conductor(Process):
             known = yield from self.advance(id, known.read_to, None)
             if asked := known.waited_for():
                 yield from self.publish(*asked)
+            yield from self.settle(id, known, set(known.requested))
             yield from self.arm(known)
         except TROUBLES:
             return False
         return True
 
+    # What people ask of it.
+
     def command(self, id: str, who: str, judge: Callable[[Known], Sequence[AnyFact]]) -> Doing:
         """What somebody asks of a task, judged against the newest state."""
         try:
-            tip = yield from self.last_own(id)
-            yield from self.decide(id, lambda known, _: judge(known), tip.sequence, None)
+            yield from self.judge(id, judge)
         except CommandRefused as refused:
             self.world.tell(self.name, f"refuses {who}: {refused}")
             self.world.counts["commands refused"] += 1
         except TROUBLES as trouble:
             self.world.tell(self.name, f"tells {who} of trouble: {trouble!r}")
 
-    # From a task to a decision.
-
-    def advance(self, id: str, at_least: int, cause: Event | None) -> Generator[str | int, None, Known]:
-        decide = self.world.parts.decide
-        return (yield from self.decide(id, lambda known, world: decide(known.task, world), at_least, cause))
-
-    def decide(self, id: str, judge: Judge, at_least: int, cause: Event | None) -> Generator[str | int, None, Known]:
-        while id in self.deciding:
-            yield LOCKED_MS
-        self.deciding.add(id)
+    def submit(self, id: str, fact: TaskSubmitted) -> Doing:
+        """A submission becomes a task, once, however often it comes."""
         try:
-            for _ in range(ATTEMPTS_MAX):
-                known = yield from self.known(id, at_least)
-                yield f"decides about {id}"
-                facts = judge(known, self.world.as_seen_by(self, id, known))
-                tip, read_to, last = known.tip, known.read_to, known.last
-                if not facts:
-                    return known
-                try:
-                    yield from self.append(id, facts, after=tip, cause=cause or last, read_to=read_to)
-                except Conflict:
-                    newest = yield from self.last_own(id)
-                    at_least = max(at_least, newest.sequence)
-                    continue
-                return known
-        finally:
-            self.deciding.discard(id)
-        raise Conflict(f"{id!r} changed {ATTEMPTS_MAX} times while it was being decided about")
-
-    def known(self, id: str, at_least: int) -> Generator[str | int, None, Known]:
-        """The task as the log has it, including the event at `at_least`."""
-        yield from self.reach(at_least)
-        return self.kept.setdefault(id, self.world.parts.known())
-
-    def fresh(self, id: str) -> Generator[str | int, None, Known]:
-        """The task with everything that any conductor has decided."""
-        tip = yield from self.last_own(id)
-        return (yield from self.known(id, tip.sequence))
+            world = yield from self.view(id, Known(happened(NEW, fact, self.world.moment)))
+            follows = self.world.parts.decide(happened(NEW, fact, world.now), world)
+            stored = yield from self.append(id, [fact, *follows], after=Tip(), cause=None)
+            yield from self.reach(stored.sequence)
+        except Conflict:
+            self.world.counts["submissions that were there already"] += 1
+        except TROUBLES as trouble:
+            self.world.tell(self.name, f"tells the platform of trouble: {trouble!r}")
 
     # From a request that has come back from the log to a work item, and from deadlines to timers.
 
@@ -202,7 +159,14 @@ class Conductor(Process):
             yield from self.offer(asked, request)
 
     def offer(self, asked: Recorded, request: Request) -> Doing:
-        yield f"offers {request.request_id} of {asked.event.id} to {lane_for(request)}"
+        """Offers a request for work; one that draws on a budget only while its money is kept for it."""
+        id = asked.event.id
+        if isinstance(request, PhaseRequested) and request.budget:
+            known = yield from self.known(id, asked.sequence)
+            if not (yield from self.confirmed(id, known, request)):
+                yield from self.withdraw(id, request.request_id)
+                return
+        yield f"offers {request.request_id} of {id} to {lane_for(request)}"
         self.world.offer(asked, request)
 
     def arm(self, known: Known) -> Doing:
@@ -216,5 +180,10 @@ class Conductor(Process):
         if armed is not None and now < armed <= at:
             return
         yield f"sets a timer for the deadline of {last.id}"
-        self.world.timers.set(last.id, DEADLINE_TIMER, int(at.astimezone(UTC).timestamp() * 1000))
+        self.world.set_timer(last.id, DEADLINE_TIMER, at)
         self.armed[last.id] = at
+
+
+def next_month(now: datetime) -> datetime:
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return (first + timedelta(days=32)).replace(day=1)

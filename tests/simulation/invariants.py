@@ -3,13 +3,17 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+from conductor.budget_month import Month
+from conductor.budget_room import LANE_PREFIX, project_and_month
 from eventlog.facts import may_say
 from eventlog.work import Ended, Request
+from factory.budget.v1 import BudgetReserved
 from factory.call.v1 import CALL_OUTCOME_NOT_SENT, CALL_OUTCOME_OK, ModelCalled, ModelCallStarted
 from factory.task.v1 import TASK_STATE_COMPLETED
 from policy.calls import Call, calls_in, final_usage, reckon
 from policy.prices import total_tokens
-from simulation.world import PRICES, World
+from simulation.surroundings import PRICES
+from simulation.world import World
 
 Rule = Callable[[World], Iterator[str]]
 
@@ -130,6 +134,27 @@ def _differs(world: World, call: Call, billed: int) -> Iterator[str]:
         yield f"{call.call_id} was never sent, and is billed"
 
 
+def budgets_are_kept(world: World) -> Iterator[str]:
+    """Nothing is reserved beyond a limit, and in the end nothing is kept for anybody."""
+    months: dict[str, Month] = {}
+    for stored in world.log.events:
+        id = stored.event.id
+        if not id.startswith(LANE_PREFIX):
+            continue
+        month = months.setdefault(id, Month(*project_and_month(id)))
+        month.evolve(stored.facts, stored.event.read_to)
+        for fact in stored.facts:
+            if isinstance(fact, BudgetReserved):
+                world.counts["reservations"] += 1
+                for model in ("", fact.model):
+                    account = month.account(model)
+                    if account.hard is not None and account.drawn > account.hard:
+                        yield f"sequence {stored.sequence}: {id} has {account.drawn} drawn of {account.hard}"
+    for id, month in months.items():
+        if month.open:
+            yield f"{id} keeps {month.whole.reserved} for {', '.join(name for name, _ in month.every_held())}"
+
+
 def the_conductors_agree(world: World) -> Iterator[str]:
     """Whoever has read the whole log knows the same, and so does one who reads it anew."""
     for id in world.truth:
@@ -140,6 +165,12 @@ def the_conductors_agree(world: World) -> Iterator[str]:
             conductor.watch(world.log.head)
             if conductor.kept[id] != truth:
                 yield f"{conductor.name} knows another {id} than the log: {conductor.kept[id].task}, not {truth.task}"
+    for conductor in world.conductors:
+        if conductor.book.roster != world.book.roster:
+            yield f"{conductor.name} knows another roster than the log"
+        for id, lane in conductor.lanes.items():
+            if lane.tip.sequence != world.log.last("conductor", id).sequence:
+                yield f"{conductor.name} knows {id} up to {lane.tip.sequence} only"
 
 
 RULES: Sequence[Rule] = (
@@ -152,6 +183,7 @@ RULES: Sequence[Rule] = (
     every_call_was_asked_for,
     nothing_is_paid_for_again,
     the_ledger_is_the_bill,
+    budgets_are_kept,
     the_conductors_agree,
 )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from simulation.invariants import broken
-from simulation.world import BASE_MS, TASKS, WHOLE, Parts, World
+from simulation.world import TASKS, WHOLE, Parts, World
 
 SEEDS = 1_000
 STORY_LINES_MAX = 2_000
@@ -32,7 +32,7 @@ class Outcome:
     def told(self) -> str:
         """Its story, in order, and what was broken at the end."""
         lines = [f"seed {self.seed}: {self.world.weather}"]
-        lines += [f"{step:>5} {_clock(now)}  {who:<20} {what}" for step, now, who, what in self.world.story]
+        lines += [f"{step:>5} {_clock(now - self.world.began)}  {who:<20} {what}" for step, now, who, what in self.world.story]
         if len(lines) > STORY_LINES_MAX:
             lines = [
                 *lines[:50],
@@ -59,7 +59,7 @@ def play(seed: int, parts: Parts = WHOLE) -> Outcome:
 
 
 def _clock(now: int) -> str:
-    seconds, millis = divmod(now - BASE_MS, 1000)
+    seconds, millis = divmod(now, 1000)
     return f"{seconds // 3600:>3}:{seconds // 60 % 60:02}:{seconds % 60:02}.{millis:03}"
 
 

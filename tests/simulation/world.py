@@ -1,72 +1,50 @@
-"""One world, made from one number: its actors, its bus, its time, and the scheduler that decides who acts next.
+"""One world, made from one number: its actors, and the scheduler that decides who acts next and what strikes."""
 
-Everything that happens follows from the seed: one source of chance, no clock but its own, no order but that of lists.
-"""
-
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from random import Random
 
+from conductor.budget import Command, Decision
+from conductor.budget import decide as decide_about_money
+from conductor.budget_month import Month, Orders
 from conductor.known import Known
-from conductor.next_step import decide, spent
+from conductor.next_step import decide
 from conductor.state import Task
 from conductor.world import World as ToDecideIn
-from eventlog import Recorded, Tip
-from eventlog.work import Request, Result, lane_for
 from factory.event.v1 import AnyFact
-from factory.price.v1 import PricePublished, PriceTier
-from factory.task.v1 import ClassificationRequested, RequestExpired
+from factory.task.v1 import TaskState
 from policy.models import DEFAULT_MODELS
-from policy.prices import PriceBook
+
 from simulation import people
-from simulation.bus import Item, Log, Queue, Stored, Timers
+from simulation.bus import Item, Log, Queue
 from simulation.conductors import Conductor
 from simulation.executors import Executor
 from simulation.process import Handler, Job, Process
 from simulation.provider import Outside
-from simulation.weather import CALM, drawn
+from simulation.surroundings import Surroundings
+from simulation.weather import CALM
 from simulation.workers import Delivery, Worker
 
 TASKS = 3
 STEPS_MAX = 200
 # A step lets one actor go on by up to so many effects, until somebody else has the turn: now few, now many.
 BURSTS_MAX = (2, 8, 40)
-SETTLE_STEPS_MAX = 5_000
+SETTLE_STEPS_MAX = 6_000
 ROUNDS_MAX = 40
 DOWN_MS_MAX = 20_000
 LULLS_MS = (1_000, 5_000, 30_000, 30_000, 120_000, 600_000, 3_600_000, 3 * 3_600_000)
 EFFECT_MS_MAX = 40
-# In the calm everything that is wanted is being worked on, and takes less than this.
-PATIENCE_MS = 20 * 60_000
-BASE = datetime(2026, 11, 23, 12, tzinfo=UTC)
-BASE_MS = int(BASE.timestamp() * 1000)
-ORG = "acme"
-
-PRICES = PriceBook(
-    (
-        PricePublished(
-            provider=model.provider,
-            provider_model=model.provider_model,
-            version="1",
-            tiers=[PriceTier(input_pico_usd=3_000_000, output_pico_usd=15_000_000)],
-        ),
-        BASE - timedelta(days=1),
-    )
-    for model in DEFAULT_MODELS.values()
-)
 
 
 class Stuck(Exception):
-    """The world goes on and on, and comes to no rest."""
+    """The world goes on and on, and comes to no rest; or it rests, and nobody knows what it waits for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the world is made of. The teeth tests put a broken part in the place of one of these."""
+    """What the world is made of. The tests with mistakes put a broken part in the place of one of these."""
 
     decide: Callable[[Task, ToDecideIn], list[AnyFact]] = decide
+    budget: Callable[[Month, Sequence[Command], Orders, Mapping[str, int]], Decision] = decide_about_money
     known: Callable[[], Known] = Known
     log: type[Log] = Log
     conductor: type[Conductor] = Conductor
@@ -79,31 +57,16 @@ class Parts:
 WHOLE = Parts()
 
 
-class World:
+class World(Surroundings):
     """All there is."""
 
     def __init__(self, seed: int, parts: Parts = WHOLE) -> None:
-        self.seed = seed
+        super().__init__(seed, parts.log, parts.outside, parts.known)
         self.parts = parts
-        self.chance = Random(seed)
-        self.weather = drawn(self.chance)
-        self.now = BASE_MS
-        self.steps = 0
-        self.log = parts.log()
-        self.heard = Queue("event")
-        self.timers = Timers()
-        self.outside = parts.outside()
-        self.counts: Counter[str] = Counter()
-        self.story: list[tuple[int, int, str, str]] = []
-        # every task as the whole log has it
-        self.truth: dict[str, Known] = {}
-        self.wrong: list[str] = []
-        self.calm_since: int | None = None
+        self.submissions = {f"task-{n}": people.submission(self.chance, f"Do task {n}") for n in range(1, TASKS + 1)}
         self.conductors = [parts.conductor(self, f"conductor-{n}", "conductor", slots=3) for n in (1, 2)]
         workers: list[Process] = [
-            parts.worker(self, f"{lane}-{n}", lane, slots=2)
-            for lane in ("classifier", "context", "quality_gate")
-            for n in (1,)
+            parts.worker(self, f"{lane}-1", lane, slots=2) for lane in ("classifier", "context", "quality_gate")
         ]
         workers += [parts.delivery(self, f"delivery-{n}", "delivery") for n in (1, 2)]
         workers += [
@@ -116,82 +79,24 @@ class World:
         for process in self.processes:
             process.begin()
 
-    # What actors ask of the world.
-
-    @property
-    def moment(self) -> datetime:
-        return BASE + timedelta(milliseconds=self.now - BASE_MS)
-
-    def happens(self, probability: float) -> bool:
-        return probability > 0 and self.chance.random() < probability
-
-    def replica(self) -> int:
-        """How far the replica is that answers a read."""
-        head = self.log.head
-        if self.happens(self.weather.stale):
-            self.counts["stale reads"] += 1
-            return self.chance.randint(max(head - 12, 0), head)
-        return head
-
-    def tell(self, who: str, what: str) -> None:
-        self.story.append((self.steps, self.now, who, what))
-
-    def stored(self, stored: Stored, names: str) -> None:
-        """An event is in the log: the conductors will hear of it."""
-        self.tell(stored.event.producer, f"said {names} about {stored.event.id} (sequence {stored.sequence})")
-        self.heard.offer((str(stored.sequence),), stored, self.now)
-        known = self.truth.setdefault(stored.event.id, self.parts.known())
-        before = known.task
-        known.learn(stored)
-        if (late := late_result(before, stored)) and known.task is not before:
-            self.wrong.append(f"what comes late changes nothing: {late} has changed {stored.event.id}")
-        self.counts["late results"] += bool(late)
-        if self.calm_since is not None:
-            self.wrong += [
-                f"no work is lost: {fact.request_id} of {stored.event.id} expires, and nobody is working on it"
-                for fact in stored.facts
-                if isinstance(fact, RequestExpired) and fact.deadline.ToMilliseconds() > self.calm_since + PATIENCE_MS
-            ]
-
-    def offer(self, asked: Recorded, request: Request) -> None:
-        """A work item; one that is there already stays as it is."""
-        queue = self.queues[lane_for(request)]
-        if not queue.offer((asked.event.id, request.request_id), (asked, request), self.now):
-            self.counts["offers of what was offered already"] += 1
-
-    def as_seen_by(self, conductor: Conductor, id: str, known: Known) -> ToDecideIn:
-        """What deciding about a task needs, as far as this conductor has read."""
-        limited = known.task.max_cost_pico_usd is not None
-        return ToDecideIn(
-            DEFAULT_MODELS,
-            {},
-            PRICES,
-            self.moment,
-            spent_pico_usd=spent(known.calls.values(), PRICES) if limited else 0,
-            read_to=conductor.position,
-        )
-
-    # The scheduler.
-
     def run(self) -> None:
         """A seed: trouble for some steps, then calm until everything that can end has ended."""
-        for number in range(1, TASKS + 1):
-            self.submit(f"task-{number}")
+        for id in self.submissions:
+            self.submit(id)
         for _ in range(STEPS_MAX):
             self.steps += 1
             self.step()
-        self.counts["tasks that ended in the trouble"] = TASKS - len(self.going_on)
+        self.counts["tasks that ended in the trouble"] = len(self.truth) - len(self.going_on)
         self.settle()
+        for known in self.truth.values():
+            ended = TaskState.Name(known.task.ended or TaskState.TASK_STATE_UNSPECIFIED)
+            self.counts[f"tasks {ended.removeprefix('TASK_STATE_').lower()}"] += 1
 
     def submit(self, id: str) -> None:
-        submitted = people.submission(self.chance, f"Do {id}")
-        facts = [submitted, ClassificationRequested(request_id="classification-1-1")]
-        stored = self.log.append("conductor", id, facts, after=Tip(), cause=None, read_to=0, at=self.now)
-        self.stored(stored, "TaskSubmitted, ClassificationRequested")
+        conductor = self.chance.choice(self.conductors)
+        conductor.spawn(conductor.submit(id, self.submissions[id]), f"the submission of {id}")
 
-    @property
-    def going_on(self) -> list[str]:
-        return [id for id, known in self.truth.items() if known.task.ended is None]
+    # The scheduler.
 
     def step(self) -> None:
         """What strikes, if anything does; else somebody goes on."""
@@ -219,27 +124,30 @@ class World:
         able: list[tuple[Process, Job | None, Queue | None, Item | None, Handler | None]] = []
         for process in self.processes:
             if process.down_until is not None:
-                if process.down_until <= now:
-                    process.down_until = None
-                    self.tell(process.name, "is up again")
-                    process.begin()
-                else:
+                if process.down_until > now:
                     continue
+                process.down_until = None
+                self.tell(process.name, "is up again")
+                process.begin()
             if process.jobs:
                 able += [(process, job, None, None, None) for job in process.jobs if job.wakes <= now]
             if len(process.jobs) < process.slots:
                 for queue, handler in process.sources():
                     if queue.items:
                         able += [(process, None, queue, item, handler) for item in queue.ready(now)]
-        if not able:
+        reading = [one for one in self.conductors if one.is_ready and one.book.read_to < self.log.head]
+        if not able and not reading:
             return False
-        process, job, queue, item, handler = self.chance.choice(able)
+        chosen = self.chance.randrange(len(able) + len(reading))
+        if chosen >= len(able):
+            reading[chosen - len(able)].watch(self.replica())
+            return True
+        process, job, queue, item, handler = able[chosen]
         if job is None:
             assert queue is not None
             assert item is not None
             assert handler is not None
-            if item.deliveries:
-                self.counts["redeliveries"] += 1
+            self.counts["redeliveries"] += bool(item.deliveries)
             job = process.take(queue, item, handler)
         self.go_on(process, job)
         return True
@@ -272,9 +180,8 @@ class World:
         """Nobody can do anything now: on to the moment when somebody can. False if there is none."""
         moments = [job.wakes for process in self.processes for job in process.jobs]
         moments += [process.down_until for process in self.processes if process.down_until is not None]
-        moments += [
-            item.at for queue in (*self.queues.values(), self.heard, self.timers.fired) for item in queue.items.values()
-        ]
+        for queue in (*self.queues.values(), self.heard, self.timers.fired):
+            moments += [item.at for item in queue.items.values()]
         if (due := self.timers.next()) is not None:
             moments.append(due)
         later = [moment for moment in moments if moment > self.now]
@@ -283,7 +190,7 @@ class World:
         self.now = min(later)
         return True
 
-    # What strikes.
+    # What strikes; False where there is nothing to strike.
 
     def crash(self) -> bool:
         busy = [process for process in self.processes if process.jobs]
@@ -332,19 +239,27 @@ class World:
         return True
 
     def person(self) -> bool:
-        id = self.chance.choice([*self.truth])
+        """Somebody says something to a conductor, by what they have seen; what they saw may be old."""
         up = [conductor for conductor in self.conductors if conductor.is_ready]
         if not up:
             return False
-        seen = self.chance.choice(up).kept.get(id)
-        word = people.word(self.chance, id, seen.task) if seen else None
-        if word is None:
-            return False
-        who, judge = word
         conductor = self.chance.choice(up)
+        id = self.chance.choice([*self.submissions])
+        seen = self.chance.choice(up).kept.get(id)
+        if seen is None or self.happens(0.02):
+            self.tell("the platform", f"submits {id} to {conductor.name}")
+            job = conductor.spawn(conductor.submit(id, self.submissions[id]), f"the submission of {id}")
+        elif self.happens(0.05):
+            job = conductor.spawn(conductor.set_budget(people.new_budget(self.chance)), "a new budget")
+            self.tell("people", f"{conductor.name} hears ada, who sets a budget")
+        elif word := people.word(self.chance, id, seen.task, self.rules):
+            who, judge = word
+            self.tell("people", f"{conductor.name} hears {who}")
+            job = conductor.spawn(conductor.command(id, who, judge), f"the word of {who}")
+        else:
+            return False
         self.counts["words of people"] += 1
-        self.tell("people", f"{conductor.name} hears {who}")
-        self.go_on(conductor, conductor.spawn(conductor.command(id, who, judge), f"the word of {who}"))
+        self.go_on(conductor, job)
         return True
 
     def lull(self) -> bool:
@@ -363,14 +278,21 @@ class World:
             process.down_until = self.now if process.down_until is not None else None
         for _ in range(ROUNDS_MAX):
             self.rest()
-            if not (waiting := self.going_on):
+            missing = [id for id in self.submissions if id not in self.truth]
+            for id in missing:
+                self.submit(id)
+            if not self.going_on and not missing:
                 return
-            words = [word for id in waiting if (word := self.wanted(id, self.truth[id].task))]
-            if not words:
-                raise Stuck(f"{', '.join(waiting)}: nothing moves, and nobody is waited for")
-            for id, who, judge in words:
-                conductor = self.chance.choice(self.conductors)
-                conductor.spawn(conductor.command(id, who, judge), who)
+            words = [word for id in self.going_on if (word := people.wanted(id, self.truth[id].task))]
+            if not words and not missing:
+                raise Stuck(f"{', '.join(self.going_on)}: nothing moves, and nobody is waited for")
+            conductor = self.chance.choice(self.conductors)
+            if any(self.truth[id].task.hold_budget for id in self.going_on):
+                self.tell("people", f"{conductor.name} hears ada, who raises the budget")
+                conductor.spawn(conductor.set_budget(people.raised()), "a higher budget")
+            else:
+                for id, who, judge in words:
+                    conductor.spawn(conductor.command(id, who, judge), who)
         raise Stuck(f"after {ROUNDS_MAX} rounds of words, tasks have not ended: {', '.join(self.going_on)}")
 
     def rest(self) -> None:
@@ -379,20 +301,3 @@ class World:
                 return
             self.steps += 1
         raise Stuck(f"after {SETTLE_STEPS_MAX} steps of calm, something still moves")
-
-    def wanted(self, id: str, task: Task) -> tuple[str, str, people.Judge] | None:
-        """What a task at rest waits for somebody to say; None if it waits for nobody."""
-        if task.held:
-            limits = people.Limits(max_cost_pico_usd=people.RAISED)
-            return id, "ada, who releases it", people.releasing(id, "ada", limits)
-        if task.awaiting_review:
-            seen = people.Seen(task.change, task.evidence)
-            return id, "ada, who approves it", people.approving(id, "ada", seen)
-        return None
-
-
-def late_result(before: Task, stored: Stored) -> str:
-    """The answer in this event to a request that was not open any more; "" where there is none."""
-    open_id = before.open.request_id if before.open else ""
-    results = [fact.request_id for fact in stored.facts if isinstance(fact, Result)]
-    return results[0] if results and open_id not in results else ""
