@@ -10,6 +10,7 @@ from conductor.known import Known
 from conductor.task import NEW, happened
 from eventlog import Conflict, Recorded, Tip
 from eventlog.work import Request, lane_for
+from factory.budget.v1 import BudgetSet
 from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import PhaseCompleted, PhaseFailed, PhaseRequested
@@ -136,6 +137,12 @@ class Conductor(Decider):
             self.world.counts["commands refused"] += 1
         except TROUBLES as trouble:
             self.world.tell(self.name, f"tells {who} of trouble: {trouble!r}")
+
+    def hear_budget(self, fact: BudgetSet) -> Doing:
+        try:
+            yield from self.set_budget(fact)
+        except TROUBLES as trouble:
+            self.world.tell(self.name, f"tells {fact.set_by} of trouble: {trouble!r}")
 
     def submit(self, id: str, fact: TaskSubmitted) -> Doing:
         """A submission becomes a task, once, however often it comes."""

@@ -163,7 +163,7 @@ class Executor(Worker):
                 job.work.id, [*ask.lost, start], after=tip, cause=job.work.event, read_to=job.past.read_to
             )
         except Exception:
-            del self.making[start.call_id]
+            self.making.pop(start.call_id, None)
             raise
         self.world.counts["calls booked as lost"] += len(ask.lost)
         return start

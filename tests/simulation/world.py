@@ -250,7 +250,7 @@ class World(Surroundings):
             self.tell("the platform", f"submits {id} to {conductor.name}")
             job = conductor.spawn(conductor.submit(id, self.submissions[id]), f"the submission of {id}")
         elif self.happens(0.05):
-            job = conductor.spawn(conductor.set_budget(people.new_budget(self.chance)), "a new budget")
+            job = conductor.spawn(conductor.hear_budget(people.new_budget(self.chance)), "a new budget")
             self.tell("people", f"{conductor.name} hears ada, who sets a budget")
         elif word := people.word(self.chance, id, seen.task, self.rules):
             who, judge = word
@@ -276,6 +276,7 @@ class World(Surroundings):
         self.calm_since = self.now
         for process in self.processes:
             process.down_until = self.now if process.down_until is not None else None
+        is_raised = False
         for _ in range(ROUNDS_MAX):
             self.rest()
             missing = [id for id in self.submissions if id not in self.truth]
@@ -287,9 +288,10 @@ class World(Surroundings):
             if not words and not missing:
                 raise Stuck(f"{', '.join(self.going_on)}: nothing moves, and nobody is waited for")
             conductor = self.chance.choice(self.conductors)
-            if any(self.truth[id].task.hold_budget for id in self.going_on):
+            if not is_raised and any(self.truth[id].task.hold_budget for id in self.going_on):
+                is_raised = True
                 self.tell("people", f"{conductor.name} hears ada, who raises the budget")
-                conductor.spawn(conductor.set_budget(people.raised()), "a higher budget")
+                conductor.spawn(conductor.hear_budget(people.raised()), "a higher budget")
             else:
                 for id, who, judge in words:
                     conductor.spawn(conductor.command(id, who, judge), who)
