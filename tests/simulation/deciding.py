@@ -202,9 +202,7 @@ class Decider(Treasurer):
         known = yield from self.fresh(task_id)
         if request_id not in known.requested:
             return NeverMade()
-        if request_id not in known.answered and known.task.open and known.task.open.request_id == request_id:
-            return Awaiting()
-        if any(c.ended is None and c.fact.request_id == request_id for c in known.calls.values()):
+        if known.is_awaited(request_id, self.world.moment):
             return Awaiting()
         amount, uncertain = self.cost(known, request_id)
         return Ended(amount, uncertain, known.read_to)

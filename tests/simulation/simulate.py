@@ -32,7 +32,9 @@ class Outcome:
     def told(self) -> str:
         """Its story, in order, and what was broken at the end."""
         lines = [f"seed {self.seed}: {self.world.weather}"]
-        lines += [f"{step:>5} {_clock(now - self.world.began)}  {who:<20} {what}" for step, now, who, what in self.world.story]
+        lines += [
+            f"{step:>5} {_clock(now - self.world.began)}  {who:<20} {what}" for step, now, who, what in self.world.story
+        ]
         if len(lines) > STORY_LINES_MAX:
             lines = [
                 *lines[:50],

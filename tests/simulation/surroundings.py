@@ -174,4 +174,3 @@ def late_result(before: Task, stored: Stored) -> str:
     open_id = before.open.request_id if before.open else ""
     results = [fact.request_id for fact in stored.facts if isinstance(fact, Result)]
     return results[0] if results and open_id not in results else ""
-

@@ -235,9 +235,7 @@ class Treasurer(Reader):
             return decision.answers[0]
         raise Conflict(f"{id!r} changed {ATTEMPTS_MAX} times while it was being decided about")
 
-    def carried(
-        self, month: Month, orders: Orders
-    ) -> Generator[str | int, None, tuple[int, Mapping[str, int]]]:
+    def carried(self, month: Month, orders: Orders) -> Generator[str | int, None, tuple[int, Mapping[str, int]]]:
         """What was spent before the month had a budget."""
         if any(order.since < month.month for order in orders.by_model.values()):
             return orders.read_to, {}
@@ -284,9 +282,7 @@ class Treasurer(Reader):
         raise NotImplementedError
 
 
-def after_the_lease(
-    reservation: str, held: Held, outcome: Outcome, lease_until: datetime
-) -> Extend | Settle | Release:
+def after_the_lease(reservation: str, held: Held, outcome: Outcome, lease_until: datetime) -> Extend | Settle | Release:
     match outcome:
         case Awaiting():
             return Extend(reservation, lease_until)

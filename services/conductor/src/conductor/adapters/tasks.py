@@ -152,11 +152,9 @@ class Tasks:
         known = await self.fresh(task_id)
         if request_id not in known.requested:
             return NeverMade()
-        if request_id not in known.answered and known.task.open and known.task.open.request_id == request_id:
+        if known.is_awaited(request_id, datetime.now(UTC)):
             return Awaiting()
-        if any(c.ended is None and c.fact.request_id == request_id for c in known.calls.values()):
-            return Awaiting()
-        # Answered, or void: nobody may begin a call for it any more.
+        # Answered, or void: nobody may begin a call for it any more. One that never ended counts at its bound.
         amount, uncertain = self._cost(known, request_id)
         return Ended(amount, uncertain, known.read_to)
 
