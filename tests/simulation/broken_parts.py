@@ -1,9 +1,12 @@
 """Parts with one mistake each, of the kind that people make. The simulation is worth what it finds of these."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
+from conductor.budget import Command, Decision, Reserve
+from conductor.budget import decide as decide_about_money
+from conductor.budget_month import Month, Orders
 from conductor.known import Known
 from conductor.next_step import decide
 from conductor.state import Task
@@ -14,6 +17,8 @@ from executor.phase import Ask, Judgement, Unusable, call_id
 from factory.call.v1 import ModelCallStarted
 from factory.event.v1 import AnyFact, Event
 from factory.phase.v1 import PhaseFailed, PhaseRequested
+from factory.task.v1 import TaskType
+from policy.health import probe
 from simulation.bus import Item, Log, Stored
 from simulation.conductors import Conductor
 from simulation.executors import Executor, Job
@@ -87,6 +92,32 @@ class OffersNothingAgain(Conductor):
 
     def offer_again(self) -> Doing:
         yield "rests"
+
+
+class ForgetsLeases(Conductor):
+    """Nobody finds out what became of a reservation whose request was never made."""
+
+    def lease_timer(self, id: str) -> Doing:
+        yield "rests"
+
+
+class ClaimsNoProbe(Conductor):
+    """A request is sent to see whether a model is well, without a word to the others."""
+
+    def claimed(self, id: str, fact: PhaseRequested, world: ToDecideIn) -> Generator[str | int, None, bool]:
+        type = world.wellness(fact.model).claims or TaskType.TASK_TYPE_UNSPECIFIED
+        claim = probe(fact.model, type, id, fact.request_id, world.now)
+        yield from self.report(f"model-{fact.model}", [claim], cause=Event(correlation_id=id))
+        return True
+
+
+def reserves_anew(month: Month, commands: Sequence[Command], orders: Orders, carried: Mapping[str, int]) -> Decision:
+    """A reservation that is not one when it is asked for again."""
+    again = [
+        replace(one, reservation=f"{one.reservation}-{month.open}") if isinstance(one, Reserve) else one
+        for one in commands
+    ]
+    return decide_about_money(month, again, orders, carried)
 
 
 class AcknowledgesBeforeItReports(Worker):

@@ -15,7 +15,6 @@ from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import PhaseCompleted, PhaseFailed, PhaseRequested
 from factory.task.v1 import HOLD_CAUSE_BUDGET, TaskHeld, TaskSubmitted
-
 from simulation.bus import Item, Queue, Stored
 from simulation.deciding import Decider
 from simulation.process import Doing, Handler

@@ -13,7 +13,6 @@ from factory.event.v1 import AnyFact, Event
 from factory.phase.v1 import PhaseRequested
 from factory.task.v1 import RequestExpired
 from policy.health import probe
-
 from simulation.process import Doing
 from simulation.treasury import Treasurer
 
@@ -153,9 +152,11 @@ class Decider(Treasurer):
         type, lane = world.wellness(fact.model).claims, f"model-{fact.model}"
         if type is None:
             return True
+        after = self.book.tips.get(lane, Tip())
+        if after.sequence > world.read_to:
+            return False  # something was said of the model since: what was decided is decided again
         claim = probe(fact.model, type, id, fact.request_id, world.now)
         try:
-            after = self.book.tips.get(lane, Tip())
             stored = yield from self.append(lane, [claim], after=after, cause=None, read_to=world.read_to)
         except Conflict:
             newest = yield from self.last_own(lane)

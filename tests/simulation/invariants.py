@@ -153,6 +153,19 @@ def budgets_are_kept(world: World) -> Iterator[str]:
     for id, month in months.items():
         if month.open:
             yield f"{id} keeps {month.whole.reserved} for {', '.join(name for name, _ in month.every_held())}"
+        yield from _miscounted(world, month)
+
+
+def _miscounted(world: World, month: Month) -> Iterator[str]:
+    """What a request has cost is booked once, and never less than the bill says."""
+    for id, known in world.truth.items():
+        for request_id, draw in known.draws.items():
+            if draw.lane != month.lane:
+                continue
+            cost, tally = month.cost(f"{id}.{request_id}"), known.cost_of(request_id, PRICES)
+            booked, most = cost.amount if cost else 0, tally.cost_pico_usd + tally.uncertain_cost_pico_usd
+            if booked < most or (request_id in known.answered and booked > max(most, draw.amount_pico_usd)):
+                yield f"{month.lane} books {booked} for {request_id} of {id}, which cost {most}"
 
 
 def the_conductors_agree(world: World) -> Iterator[str]:

@@ -9,7 +9,6 @@ from conductor.roster import Place
 from eventlog import Conflict, Recorded, Stale, Tip
 from factory.model.v1 import ModelRecovered, ModelTripped
 from policy.preferences import BALANCED
-
 from simulation.process import Doing, Process, Refused
 
 TROUBLES = (Stale, Conflict, Refused)

@@ -20,9 +20,9 @@ from factory.model.v1 import ModelProbed
 from factory.price.v1 import PricePublished, PriceTier
 from factory.project.v1 import PreferenceMode, Preferences, PreferencesSaved, ProjectCreated
 from factory.task.v1 import RequestExpired
+from policy.health import tripped_by_hand
 from policy.models import DEFAULT_MODELS
 from policy.prices import PriceBook
-
 from simulation.bus import Log, Queue, Stored, Timers
 from simulation.provider import Outside
 from simulation.weather import drawn
@@ -47,6 +47,9 @@ PRICES = PriceBook((fact, BEGINNINGS[0] - timedelta(days=1)) for fact in PRICED)
 # Of a month, in pico-dollars: from what one phase needs to what all need; None is no budget at all.
 BUDGETS = (None, 2 * 10**12, 4 * 10**12, 10**13, 10**15)
 OPEN_TASKS = (0, 0, 1, 2)
+# How often a model's breaker is open when the seed begins, and for how long.
+TRIPPED = 0.25
+PAUSES_S = (1, 60, 900)
 MODES = (
     PreferenceMode.PREFERENCE_MODE_BALANCED,
     PreferenceMode.PREFERENCE_MODE_QUALITY,
@@ -156,6 +159,10 @@ class Surroundings:
         mode, most = self.chance.choice(MODES), self.chance.choice(OPEN_TASKS)
         wanted = Preferences(mode=mode, max_open_tasks=most or None)
         facts.append((f"project-{PROJECT}", [PreferencesSaved(project=PROJECT, version=1, preferences=wanted)]))
+        for name in DEFAULT_MODELS:
+            if self.happens(TRIPPED):
+                pause = timedelta(seconds=self.chance.choice(PAUSES_S))
+                facts.append((f"model-{name}", [tripped_by_hand(name, "ada", self.moment, pause)]))
         for id, said in facts:
             after = self.log.last("conductor", id)
             self.stored(

@@ -7,7 +7,9 @@ from simulation.broken_parts import (
     AsksAgainWhateverIsRecorded,
     BillsTwice,
     CallsBeforeItSaysSo,
+    ClaimsNoProbe,
     CountsLateFailures,
+    ForgetsLeases,
     ForgetsWhatIsOpen,
     NoConcurrencyControl,
     OffersBeforeItAppends,
@@ -15,6 +17,7 @@ from simulation.broken_parts import (
     OpensAnother,
     TrustsAnyReplica,
     goes_on_after_the_end,
+    reserves_anew,
 )
 from simulation.simulate import main, play
 from simulation.world import Parts
@@ -69,6 +72,9 @@ MISTAKES = {
     "acknowledges before it decides": (Parts(conductor=AcknowledgesBeforeItDecides), "every task has ended"),
     "trusts any replica": (Parts(conductor=TrustsAnyReplica), "every task has ended"),
     "offers nothing again": (Parts(conductor=OffersNothingAgain), "every task has ended"),
+    "forgets leases": (Parts(conductor=ForgetsLeases), "budgets are kept"),
+    "claims no probe": (Parts(conductor=ClaimsNoProbe), "one probe at a time"),
+    "reserves anew": (Parts(budget=reserves_anew), "budgets are kept"),
     "acknowledges before it reports": (Parts(worker=AcknowledgesBeforeItReports), "every task has ended"),
     "asks again whatever is recorded": (Parts(executor=AsksAgainWhateverIsRecorded), "nothing is paid for again"),
     "calls before it says so": (Parts(executor=CallsBeforeItSaysSo), "the ledger is the bill"),

@@ -17,11 +17,9 @@ from conductor.budget import (
     Reserved,
     Settle,
     Swept,
-    decide,
 )
 from conductor.budget_month import NO_ORDERS, Held, Month, Orders, standings_of
 from conductor.budget_room import (
-    CALLS_MAX,
     LANE_PREFIX,
     Awaiting,
     Ended,
@@ -34,7 +32,6 @@ from conductor.budget_room import (
 from conductor.known import Known
 from eventlog import Conflict, Recorded, Tip
 from factory.budget.v1 import BudgetSet
-
 from simulation.process import Doing
 from simulation.reading import Reader
 

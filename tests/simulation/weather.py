@@ -29,6 +29,8 @@ class Weather:
 
 
 CALM = Weather()
+# Nothing breaks, and people say what they think.
+CIVIL = Weather(person=0.1)
 # The worst of every kind; a seed takes a share of each.
 WORST = Weather(
     crash=0.06,

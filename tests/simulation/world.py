@@ -13,7 +13,6 @@ from conductor.world import World as ToDecideIn
 from factory.event.v1 import AnyFact
 from factory.task.v1 import TaskState
 from policy.models import DEFAULT_MODELS
-
 from simulation import people
 from simulation.bus import Item, Log, Queue
 from simulation.conductors import Conductor
@@ -21,11 +20,13 @@ from simulation.executors import Executor
 from simulation.process import Handler, Job, Process
 from simulation.provider import Outside
 from simulation.surroundings import Surroundings
-from simulation.weather import CALM
+from simulation.weather import CALM, CIVIL
 from simulation.workers import Delivery, Worker
 
 TASKS = 3
 STEPS_MAX = 200
+# So many turns before the trouble begins; they are no steps, for nothing can go wrong in them.
+EARLY_TURNS = (0, 0, 0, 60, 150, 300)
 # A step lets one actor go on by up to so many effects, until somebody else has the turn: now few, now many.
 BURSTS_MAX = (2, 8, 40)
 SETTLE_STEPS_MAX = 6_000
@@ -83,6 +84,7 @@ class World(Surroundings):
         """A seed: trouble for some steps, then calm until everything that can end has ended."""
         for id in self.submissions:
             self.submit(id)
+        self.before_the_trouble()
         for _ in range(STEPS_MAX):
             self.steps += 1
             self.step()
@@ -91,6 +93,14 @@ class World(Surroundings):
         for known in self.truth.values():
             ended = TaskState.Name(known.task.ended or TaskState.TASK_STATE_UNSPECIFIED)
             self.counts[f"tasks {ended.removeprefix('TASK_STATE_').lower()}"] += 1
+
+    def before_the_trouble(self) -> None:
+        """In some seeds the trouble begins when the tasks have come a long way."""
+        trouble, self.weather = self.weather, CIVIL
+        for _ in range(self.chance.choice(EARLY_TURNS)):
+            if not self.happens(self.weather.person) or not self.person():
+                self.work() or self.pass_time()
+        self.weather = trouble
 
     def submit(self, id: str) -> None:
         conductor = self.chance.choice(self.conductors)
