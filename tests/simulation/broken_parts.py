@@ -17,7 +17,6 @@ from executor.phase import Ask, Judgement, Unusable, call_id
 from factory.call.v1 import ModelCallStarted
 from factory.event.v1 import AnyFact, Event
 from factory.phase.v1 import PhaseFailed, PhaseRequested
-from factory.task.v1 import TaskType
 from policy.health import probe
 from simulation.bus import Item, Log, Stored
 from simulation.conductors import Conductor
@@ -105,8 +104,7 @@ class ClaimsNoProbe(Conductor):
     """A request is sent to see whether a model is well, without a word to the others."""
 
     def claimed(self, id: str, fact: PhaseRequested, world: ToDecideIn) -> Generator[str | int, None, bool]:
-        type = world.wellness(fact.model).claims or TaskType.TASK_TYPE_UNSPECIFIED
-        claim = probe(fact.model, type, id, fact.request_id, world.now)
+        claim = probe(fact.model, world.wellness(fact.model).type, id, fact.request_id, world.now)
         yield from self.report(f"model-{fact.model}", [claim], cause=Event(correlation_id=id))
         return True
 

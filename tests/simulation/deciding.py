@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from conductor.budget import Reserved
 from conductor.budget_room import Awaiting, Ended, NeverMade, Outcome, lane_id, month_of, project_and_month
-from conductor.choice import request_id_of
 from conductor.known import Known
 from conductor.world import World
 from eventlog import Conflict, Tip
@@ -64,10 +63,11 @@ class Decider(Treasurer):
             yield from self.standings(project, month)
             yield from self.reach(self.money_known_to(project, month))
         standings = (self.known_standings(project, month) if project else None) or ()
-        lane, reserved = lane_id(project, month) if standings else "", {}
-        if standings and known.task.queue:
-            request_id = request_id_of(known.task)
-            reserved = {request_id: self.held(lane, f"{id}.{request_id}")}
+        lane = lane_id(project, month) if standings else ""
+
+        def reserved(request_id: str) -> int:
+            return self.held(lane, f"{id}.{request_id}") if lane else 0
+
         return self.book.world(
             id, known, self.world.rules, self.world.moment, lane=lane, budgets=standings, reserved=reserved
         )
@@ -149,13 +149,13 @@ class Decider(Treasurer):
 
     def claimed(self, id: str, fact: PhaseRequested, world: World) -> Generator[str | int, None, bool]:
         """Says that this request is the probe of its model; at most one conductor can say so."""
-        type, lane = world.wellness(fact.model).claims, f"model-{fact.model}"
-        if type is None:
-            return True
+        well, lane = world.wellness(fact.model), f"model-{fact.model}"
+        if well.probe == fact.request_id:
+            return True  # it is claimed already
         after = self.book.tips.get(lane, Tip())
         if after.sequence > world.read_to:
             return False  # something was said of the model since: what was decided is decided again
-        claim = probe(fact.model, type, id, fact.request_id, world.now)
+        claim = probe(fact.model, well.type, id, fact.request_id, world.now)
         try:
             stored = yield from self.append(lane, [claim], after=after, cause=None, read_to=world.read_to)
         except Conflict:

@@ -98,8 +98,10 @@ class World(Surroundings):
         """In some seeds the trouble begins when the tasks have come a long way."""
         trouble, self.weather = self.weather, CIVIL
         for _ in range(self.chance.choice(EARLY_TURNS)):
-            if not self.happens(self.weather.person) or not self.person():
-                self.work() or self.pass_time()
+            if self.happens(self.weather.person) and self.person():
+                continue
+            if not self.work():
+                self.pass_time()
         self.weather = trouble
 
     def submit(self, id: str) -> None:
