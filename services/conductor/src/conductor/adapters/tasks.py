@@ -227,8 +227,10 @@ class Tasks:
         well, id = world.wellness(fact.model), f"model-{fact.model}"
         if well.probe == fact.request_id:
             return True  # it is claimed already
-        claim = probe(fact.model, well.type, task_id, fact.request_id, world.now)
         tip = self.book.tips.get(id, Tip())
+        if tip.sequence > world.read_to:
+            return False  # something was said of the model since: what was decided is decided again
+        claim = probe(fact.model, well.type, task_id, fact.request_id, world.now)
         try:
             stored = await self._log.append(id, [claim], after=tip, read_to=world.read_to, at=world.now)
         except Conflict:
