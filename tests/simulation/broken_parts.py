@@ -1,12 +1,12 @@
 """Parts with one mistake each, of the kind that people make. The simulation is worth what it finds of these."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from random import Random
 
 from conductor.budget import Command, Decision, Reserve
 from conductor.budget import decide as decide_about_money
-from conductor.budget_month import Month, Orders
+from conductor.budget_month import Carried, Month, Orders
 from conductor.known import Known
 from conductor.next_step import decide
 from conductor.state import Task
@@ -109,7 +109,7 @@ class ClaimsNoProbe(Conductor):
         return True
 
 
-def reserves_anew(month: Month, commands: Sequence[Command], orders: Orders, carried: Mapping[str, int]) -> Decision:
+def reserves_anew(month: Month, commands: Sequence[Command], orders: Orders, carried: Carried) -> Decision:
     """A reservation that is not one when it is asked for again."""
     again = [
         replace(one, reservation=f"{one.reservation}-{month.open}") if isinstance(one, Reserve) else one

@@ -1,6 +1,6 @@
 """Budgets as `conductor/adapters/budgets.py` has them: what is decided is the product's, the order of effects is here."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -10,6 +10,7 @@ from conductor.budget import (
     Adopt,
     Answer,
     Command,
+    Expire,
     Extend,
     NoRoom,
     Release,
@@ -18,7 +19,7 @@ from conductor.budget import (
     Settle,
     Swept,
 )
-from conductor.budget_month import NO_ORDERS, Held, Month, Orders, standings_of
+from conductor.budget_month import NO_ORDERS, Carried, Held, Month, Orders, standings_of
 from conductor.budget_room import (
     LANE_PREFIX,
     Awaiting,
@@ -152,8 +153,18 @@ class Treasurer(Reader):
         return answer
 
     def release(self, lane: str, reservation: str) -> Doing:
-        """Gives back what was reserved: nothing was spent."""
-        yield from self.ask(lane, Release(reservation, "the request was not made after all"))
+        """Gives back what was reserved for a request that was not made, unless it was, by another conductor."""
+        yield from self.ask(lane, Expire(reservation, self.world.moment))
+        held = self.lane(lane).month.held(reservation)
+        if held is not None and held.lease_until <= self.world.moment:
+            yield from self.sweep(lane, reservation, held)
+
+    def sweep(self, lane: str, reservation: str, held: Held) -> Doing:
+        """Finds out what became of a request whose lease has ended."""
+        outcome = yield from self.looked_up(held.task_id, held.request_id)
+        self.world.counts["leases looked up"] += 1
+        then = after_the_lease(reservation, held, outcome, self.world.moment + LEASE)
+        yield from self.ask(lane, Swept(held.lease_until, then))
 
     def book_cost(self, lane: str, reservation: str, model: str, amount: int, uncertain: int, read_to: int) -> Doing:
         yield from self.ask(lane, Settle(reservation, model, amount, uncertain, read_to))
@@ -177,7 +188,7 @@ class Treasurer(Reader):
         if self.known_standings(project, month) == ():
             return ""
         month_ = self.lane(lane_id(project, month)).month
-        return month_.lane if month_.began and sequence > month_.opened_read_to else ""
+        return month_.lane if month_.began and sequence > month_.carried_read_to else ""
 
     def adopt(self, project: str) -> Doing:
         """Takes the standing limits over into this month."""
@@ -211,31 +222,34 @@ class Treasurer(Reader):
             if not lane.known:
                 yield from self.catch_up(id)
             orders = self.orders(lane.month.project).orders
-            read_to, carried = orders.read_to, dict[str, int]()
+            carried = Carried()
             if not lane.month.began and orders.of(lane.month.month):
-                read_to, carried = yield from self.carried(lane.month, orders)
+                carried = yield from self.carried(lane.month, orders)
             yield f"decides about {id}"
             tip = lane.tip
             decision = self.world.parts.budget(lane.month, [command], orders, carried)
             if not decision.facts:
                 return decision.answers[0]
+            fires_at = self.world.moment + LEASE
             if decision.wants_timer:
-                yield from self.set_lease_timer(id, self.world.moment + LEASE)
+                yield from self.set_lease_timer(id, fires_at)
             try:
-                stored = yield from self.append(id, decision.facts, after=tip, cause=None, read_to=read_to)
+                stored = yield from self.append(id, decision.facts, after=tip, cause=None, read_to=orders.read_to)
             except Conflict:
                 yield from self.catch_up(id)
                 yield PAUSE_MS
                 continue
             lane.observe(stored)
+            if decision.wants_timer and self.world.moment >= fires_at:
+                yield from self.set_lease_timer(id, self.world.moment + LEASE)
             self.world.counts["requests dearer than reserved"] += decision.dearer
             return decision.answers[0]
         raise Conflict(f"{id!r} changed {ATTEMPTS_MAX} times while it was being decided about")
 
-    def carried(self, month: Month, orders: Orders) -> Generator[str | int, None, tuple[int, Mapping[str, int]]]:
+    def carried(self, month: Month, orders: Orders) -> Generator[str | int, None, Carried]:
         """What was spent before the month had a budget."""
         if any(order.since < month.month for order in orders.by_model.values()):
-            return orders.read_to, {}
+            return Carried({}, orders.read_to)
         yield "reads the whole log for what was spent"
         until = self.world.log.head
         known: dict[str, Known] = {}
@@ -246,7 +260,7 @@ class Treasurer(Reader):
             for model, amount in spending._of_task(task, self.book.prices, month.month).items():
                 for whose in (model, ""):
                     spent[whose] = spent.get(whose, 0) + amount
-        return until, spent
+        return Carried(spent, until)
 
     def lease_timer(self, id: str) -> Doing:
         """Leases may have ended: finds out what became of their requests, and watches on while any are open."""
@@ -254,10 +268,7 @@ class Treasurer(Reader):
         now = self.world.moment
         for reservation, held in [*self.lane(id).month.every_held()]:
             if held.lease_until <= now:
-                outcome = yield from self.looked_up(held.task_id, held.request_id)
-                self.world.counts["leases looked up"] += 1
-                then = after_the_lease(reservation, held, outcome, self.world.moment + LEASE)
-                yield from self.ask(id, Swept(held.lease_until, then))
+                yield from self.sweep(id, reservation, held)
         yield from self.watch_over(id)
 
     def watch_again(self) -> Doing:

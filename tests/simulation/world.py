@@ -1,11 +1,11 @@
 """One world, made from one number: its actors, and the scheduler that decides who acts next and what strikes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from conductor.budget import Command, Decision
 from conductor.budget import decide as decide_about_money
-from conductor.budget_month import Month, Orders
+from conductor.budget_month import Carried, Month, Orders
 from conductor.known import Known
 from conductor.next_step import decide
 from conductor.state import Task
@@ -45,7 +45,7 @@ class Parts:
     """What the world is made of. The tests with mistakes put a broken part in the place of one of these."""
 
     decide: Callable[[Task, ToDecideIn], list[AnyFact]] = decide
-    budget: Callable[[Month, Sequence[Command], Orders, Mapping[str, int]], Decision] = decide_about_money
+    budget: Callable[[Month, Sequence[Command], Orders, Carried], Decision] = decide_about_money
     known: Callable[[], Known] = Known
     log: type[Log] = Log
     conductor: type[Conductor] = Conductor
