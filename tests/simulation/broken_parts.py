@@ -12,7 +12,7 @@ from conductor.next_step import decide
 from conductor.state import Task
 from conductor.world import World as ToDecideIn
 from eventlog import Recorded, Tip
-from eventlog.work import Request, Work, is_settled
+from eventlog.work import Request, Work, is_answered
 from executor.phase import Ask, Judgement, Unusable, call_id
 from factory.call.v1 import ModelCallStarted
 from factory.event.v1 import AnyFact, Event
@@ -127,7 +127,7 @@ class AcknowledgesBeforeItReports(Worker):
         work = Work(stored.event, stored.sequence, request, item.deliveries)
         past = yield from self.read(work.id, 0)
         yield from self.ack(queue, item)
-        if not is_settled(past, work, self.service):
+        if not is_answered(past, work, self.service):
             facts = yield from self.handle(work, past, item)
             yield from self.report(work.id, facts, cause=work.event)
 
@@ -137,7 +137,7 @@ class AsksAgainWhateverIsRecorded(Executor):
 
     def ask(self, job: Job, ask: Ask) -> Generator[str | int, None, Sequence[AnyFact] | None]:
         start = yield from self.started(job, ask)
-        reply = yield from self.call(start)
+        reply = yield from self.call(job, start)
         end, job.judged[ask.number] = self.ended(job.request, start, reply)
         stored = yield from self.report(job.work.id, [end], cause=job.work.event)
         yield from self.read_on(job, stored.sequence)
@@ -153,9 +153,9 @@ class CallsBeforeItSaysSo(Executor):
     def ask(self, job: Job, ask: Ask) -> Generator[str | int, None, Sequence[AnyFact] | None]:
         name = call_id(job.work.id, job.request.request_id, ask.number)
         start = ModelCallStarted(
-            call_id=name, request_id=job.request.request_id, model=self.model.name, max_output_tokens=100
+            call_id=name, request_id=job.request.request_id, max_output_tokens=100, input_tokens_estimate=100
         )
-        yield from self.call(start)
+        yield from self.call(job, start)
         return (yield from super().ask(job, ask))
 
 

@@ -131,6 +131,8 @@ class Conductor(Decider):
         """What somebody asks of a task, judged against the newest state."""
         try:
             yield from self.judge(id, judge)
+            yield f"hints that something of {id} may be wanted no more"
+            self.world.hint(id)
         except CommandRefused as refused:
             self.world.tell(self.name, f"refuses {who}: {refused}")
             self.world.counts["commands refused"] += 1

@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from eventlog import Conflict, Past, Stale
-from eventlog.work import Work
+from eventlog.work import Work, is_void
 from executor.outcome import Ending, failure_of, phase_failed
 from executor.phase import (
     Ask,
@@ -15,6 +15,7 @@ from executor.phase import (
     Request,
     Settled,
     StandBack,
+    Step,
     Unusable,
     Usable,
     call_id,
@@ -22,14 +23,16 @@ from executor.phase import (
     given_up,
     next_step,
     request_of,
+    stopped,
 )
 from factory.artifact.v1 import ArtifactRef
-from factory.call.v1 import ModelCalled, ModelCallStarted
+from factory.call.v1 import CALL_OUTCOME_ABANDONED, ModelCalled, ModelCallStarted
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import (
     PHASE_FAILURE_ARTIFACT_MISSING,
     PHASE_FAILURE_CONTEXT_TOO_LARGE,
     PHASE_FAILURE_POISON,
+    PHASE_FAILURE_STOPPED,
     PHASE_FAILURE_UNAUTHENTICATED,
     VERDICT_APPROVE,
     VERDICT_REQUEST_CHANGES,
@@ -43,6 +46,7 @@ from simulation.provider import Reply, blob
 from simulation.workers import Worker
 
 STAND_BACK_POLL_MS = 500
+HEARTBEAT_MS = 15_000
 CALL_MS_MAX = 60_000
 TIMEOUT_MS = 90_000
 REPORTING_MS = 5_000
@@ -63,6 +67,10 @@ class Job:
     judged: dict[int, Judgement] = field(default_factory=dict)
     waiting_since: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def is_wanted(self) -> bool:
+        return not is_void(self.past, self.work.request_id, after=self.work.sequence)
+
 
 @dataclass
 class Executor(Worker):
@@ -82,6 +90,10 @@ class Executor(Worker):
     def forget(self) -> None:
         self.making.clear()
 
+    def closed(self, work: Work, past: Past) -> Sequence[AnyFact]:
+        assert isinstance(work.request, PhaseRequested), f"{work.request_id!r} is no request for a phase"
+        return given_up(self.lane(work.request, past), stopped(work.request_id), self.active)
+
     def poison(self, work: Work) -> Sequence[AnyFact]:
         self.world.counts["poisoned items"] += 1
         return [failure_of(work.request_id, PHASE_FAILURE_POISON, f"delivered {work.deliveries} times")]
@@ -100,8 +112,7 @@ class Executor(Worker):
 
     def finish(self, job: Job) -> Steps:
         while True:
-            request = self.lane(job.request, job.past)
-            match next_step(request, job.judged, foreign(request, job)):
+            match following(self.lane(job.request, job.past), job):
                 case Settled():
                     return []
                 case Report(facts):
@@ -128,15 +139,14 @@ class Executor(Worker):
         except Conflict:
             yield from self.read_on(job)
             return None
-        reply = yield from self.call(start)
+        reply = yield from self.call(job, start)
         end, judgement = self.ended(job.request, start, reply)
         job.judged[ask.number] = judgement
         try:
             yield from self.read_on(job)
         except Stale:
             world.counts["answers kept although nothing could be read"] += 1
-        request = evolve(self.lane(job.request, job.past), end, job.request.request_id)
-        match next_step(request, job.judged, foreign(request, job)):
+        match following(evolve(self.lane(job.request, job.past), end, job.request.request_id), job):
             case Report(facts):
                 return [end, *facts]
             case _:
@@ -154,7 +164,7 @@ class Executor(Worker):
             provider=self.model.provider,
             provider_model=self.model.provider_model,
             max_output_tokens=job.request.max_output_tokens,
-            input_tokens_estimate=INPUT_TOKENS_MAX,
+            input_tokens_estimate=min(INPUT_TOKENS_MAX, job.request.max_input_tokens or INPUT_TOKENS_MAX),
         )
         self.making[start.call_id] = None
         try:
@@ -168,15 +178,30 @@ class Executor(Worker):
         self.world.counts["calls booked as lost"] += len(ask.lost)
         return start
 
-    def call(self, start: ModelCallStarted) -> Generator[str | int, None, Reply]:
+    def call(self, job: Job, start: ModelCallStarted) -> Generator[str | int, None, Reply]:
         """One attempt on the wire. From the moment that it arrives there, the provider bills it."""
         world = self.world
         yield f"calls {start.model} as {start.call_id}"
         reply = world.outside.call(
-            world.chance, world.weather.failure, start.call_id, start.model, INPUT_TOKENS_MAX, start.max_output_tokens
+            world.chance,
+            world.weather.failure,
+            start.call_id,
+            start.model,
+            start.input_tokens_estimate,
+            start.max_output_tokens,
         )
         world.counts["calls"] += 1
-        yield world.chance.randint(1, CALL_MS_MAX)
+        until = world.now + world.chance.randint(1, CALL_MS_MAX)
+        while (left := until - world.now) > 0:
+            yield min(left, HEARTBEAT_MS)
+            try:
+                yield from self.read_on(job)
+            except Stale:
+                continue
+            if not job.is_wanted and world.now < until:
+                world.counts["calls stopped"] += 1
+                reply = Reply(CALL_OUTCOME_ABANDONED, PHASE_FAILURE_STOPPED)
+                break
         self.making[start.call_id] = world.now + REPORTING_MS
         return reply
 
@@ -242,6 +267,7 @@ class Executor(Worker):
         return request_of(facts, request.request_id)
 
 
-def foreign(request: Request, job: Job) -> set[str]:
-    """Calls that began while we were at it: somebody else is making them."""
-    return {call.started.call_id for call in request.open} - job.deserted
+def following(request: Request, job: Job) -> Step:
+    """What is next; calls that began while we were at it are somebody else's."""
+    foreign = {call.started.call_id for call in request.open} - job.deserted
+    return next_step(request, job.judged, foreign, is_wanted=job.is_wanted, calls_max=job.request.calls_max)

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from conductor.budget_month import Month
 from conductor.budget_room import LANE_PREFIX, project_and_month
 from eventlog.facts import may_say
-from eventlog.work import Ended, Request
+from eventlog.work import Request
 from factory.budget.v1 import BudgetReserved
 from factory.call.v1 import CALL_OUTCOME_NOT_SENT, CALL_OUTCOME_OK, ModelCalled, ModelCallStarted
-from factory.task.v1 import TASK_STATE_COMPLETED
+from factory.review.v1 import TaskRejected
+from factory.task.v1 import TASK_STATE_COMPLETED, TaskCancelled, TaskCompleted, TaskFailed
 from policy.calls import Call, calls_in, final_usage, reckon
 from policy.prices import total_tokens
 from simulation.surroundings import PRICES
 from simulation.world import World
 
+Ended = TaskCompleted | TaskFailed | TaskCancelled | TaskRejected
 Rule = Callable[[World], Iterator[str]]
 
 
@@ -151,6 +153,8 @@ def budgets_are_kept(world: World) -> Iterator[str]:
                     if account.hard is not None and account.drawn > account.hard:
                         yield f"sequence {stored.sequence}: {id} has {account.drawn} drawn of {account.hard}"
     for id, month in months.items():
+        if month.whole.dearer:
+            yield f"{id}: {month.whole.dearer} requests have cost more than was reserved for them"
         if month.open:
             yield f"{id} keeps {month.whole.reserved} for {', '.join(name for name, _ in month.every_held())}"
         yield from _miscounted(world, month)

@@ -111,6 +111,10 @@ class Surroundings:
         if not queue.offer((asked.event.id, request.request_id), (asked, request), self.now):
             self.counts["offers of what was offered already"] += 1
 
+    def hint(self, id: str) -> None:
+        """Whoever works on a task looks up; nobody stores this, and it may be lost."""
+        raise NotImplementedError
+
     def set_timer(self, id: str, name: str, at: datetime) -> None:
         self.timers.set(id, name, int(at.timestamp() * 1000))
 

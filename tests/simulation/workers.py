@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from eventlog import Conflict, Past, Stale
-from eventlog.work import Request, Work, is_settled
+from eventlog.work import Request, Work, is_answered, is_void
 from factory.classification.v1 import TaskClassified
 from factory.context.v1 import CONTEXT_FAILURE_POISON, ContextFailed, ContextFailure, ContextGathered, ContextRequested
 from factory.delivery.v1 import (
@@ -56,13 +56,18 @@ class Worker(Process):
         work = Work(stored.event, stored.sequence, request, item.deliveries)
         try:
             past = yield from self.read(work.id, work.sequence)
-            if is_settled(past, work, self.service):
-                self.world.counts["work found settled"] += 1
+            if is_answered(past, work, self.service):
+                self.world.counts["work found answered"] += 1
+                facts: Sequence[AnyFact] = ()
+            elif is_void(past, work.request_id):
+                self.world.counts["work found void"] += 1
+                facts = self.closed(work, past)
+            elif work.deliveries > DELIVERIES_MAX:
+                facts = self.poison(work)
             else:
-                poisoned = work.deliveries > DELIVERIES_MAX
-                facts = self.poison(work) if poisoned else (yield from self.handle(work, past, item))
-                if facts:
-                    yield from self.report(work.id, facts, cause=work.event)
+                facts = yield from self.handle(work, past, item)
+            if facts:
+                yield from self.report(work.id, facts, cause=work.event)
             yield from self.ack(queue, item)
         except (Stale, Conflict, Refused):
             self.nak(queue, item, int(min(200 * 4**work.deliveries, NAK_DELAY_MAX_S * 1000)))
@@ -71,6 +76,10 @@ class Worker(Process):
         """The facts that answer a request."""
         yield self.world.chance.randint(1, WORK_MS_MAX)
         return [answered(self, work.id, work.request)]
+
+    def closed(self, work: Work, past: Past) -> Sequence[AnyFact]:
+        """What is said of a request that was closed before it had an answer."""
+        return ()
 
     def poison(self, work: Work) -> Sequence[AnyFact]:
         self.world.counts["poisoned items"] += 1

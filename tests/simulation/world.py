@@ -108,6 +108,16 @@ class World(Surroundings):
         conductor = self.chance.choice(self.conductors)
         conductor.spawn(conductor.submit(id, self.submissions[id]), f"the submission of {id}")
 
+    def hint(self, id: str) -> None:
+        if self.happens(self.weather.hint_lost):
+            self.counts["hints lost"] += 1
+            return
+        for process in self.processes:
+            for job in process.jobs:
+                if job.item is not None and isinstance(process, Executor) and job.item.key[0] == id:
+                    self.counts["hints heard"] += 1
+                    job.wakes = min(job.wakes, self.now)
+
     # The scheduler.
 
     def step(self) -> None:
