@@ -70,14 +70,6 @@ class OffersBeforeItAppends(Conductor):
         return (yield from super().append(id, facts, after=after, cause=cause, read_to=read_to))
 
 
-class AcknowledgesBeforeItDecides(Conductor):
-    """What was heard is acknowledged before what follows from it is in the log."""
-
-    def hear(self, item: Item) -> Doing:
-        yield from self.ack(self.world.heard, item)
-        yield from super().hear(item)
-
-
 class TrustsAnyReplica(Conductor):
     """A decision does not wait until what has caused it has been read."""
 
