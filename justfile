@@ -40,6 +40,10 @@ bench-pipeline *ARGS:
 chaos *ARGS:
     uv run python tests/chaos/run.py {{ARGS}}
 
+# whole worlds under a seeded scheduler, every fault there is (--seeds N, --seed K plays one again, --json)
+simulate *ARGS:
+    uv run python tests/simulation/simulate.py {{ARGS}}
+
 # make right what a tool can make right: format, sorted imports, tables in the docs
 fix *ARGS:
     uv run ruff format .

@@ -123,7 +123,9 @@ def choose(task: Task, world: World) -> Choice:
     if not model:
         cause, budget = _cause(candidates, money)
         return Choice(told, why_none=_nearest(candidates, money) or because, cause=cause, budget=budget)
-    return Choice(told, model, money[model], not_before, probe=world.wellness(model).is_half_open)
+    well = world.wellness(model)
+    # Who goes to a model in spite of its breaker (an architect's word, the last resort) is no second probe of it.
+    return Choice(told, model, money[model], not_before, probe=well.is_half_open and well.lets_through(id))
 
 
 def failure_words(failure: Failure) -> str:

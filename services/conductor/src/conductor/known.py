@@ -4,7 +4,7 @@ Pure, and changed in place: it is fed every event of its task once, in the order
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 
 from eventlog import Recorded, Tip
 from eventlog.work import Request, Result, requests_in
@@ -18,6 +18,8 @@ from conductor.state import Task
 from conductor.task import NEW, evolve
 
 CONDUCTOR = "conductor"
+# A call without an end by then will never have one: its maker is gone, and the work item was somebody else's to end.
+UNENDED_MAX = timedelta(hours=1)
 NOTHING = Tally()
 
 
@@ -75,6 +77,13 @@ class Known:
         """What the calls of one request amount to so far."""
         calls = (call for call in self.calls.values() if call.fact.request_id == request_id)
         return sum((reckon(call, prices).tally for call in calls), NOTHING)
+
+    def is_awaited(self, request_id: str, now: datetime) -> bool:
+        """Whether somebody may still be spending money on a request, or about to."""
+        if request_id not in self.answered and self.task.open and self.task.open.request_id == request_id:
+            return True
+        calls = (call for call in self.calls.values() if call.fact.request_id == request_id)
+        return any(call.ended is None and now - call.began_at < UNENDED_MAX for call in calls)
 
     def cost_of_call(self, call_id: str, prices: PriceBook) -> Tally:
         return reckon(self.calls[call_id], prices).tally

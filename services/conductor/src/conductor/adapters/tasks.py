@@ -157,11 +157,9 @@ class Tasks:
         known = await self.fresh(task_id)
         if request_id not in known.requested:
             return NeverMade()
-        if request_id not in known.answered and known.task.open and known.task.open.request_id == request_id:
+        if known.is_awaited(request_id, datetime.now(UTC)):
             return Awaiting()
-        if any(c.ended is None and c.fact.request_id == request_id for c in known.calls.values()):
-            return Awaiting()
-        # Answered, or void: nobody may begin a call for it any more.
+        # Answered, or void: nobody may begin a call for it any more. One that never ended counts at its bound.
         amount, uncertain = self._cost(known, request_id)
         return Ended(amount, uncertain, known.read_to)
 
@@ -234,8 +232,10 @@ class Tasks:
         well, id = world.wellness(fact.model), f"model-{fact.model}"
         if well.probe == fact.request_id:
             return True  # it is claimed already
-        claim = probe(fact.model, well.type, task_id, fact.request_id, world.now)
         tip = self.book.tips.get(id, Tip())
+        if tip.sequence > world.read_to:
+            return False  # something was said of the model since: what was decided is decided again
+        claim = probe(fact.model, well.type, task_id, fact.request_id, world.now)
         try:
             stored = await self._log.append(id, [claim], after=tip, read_to=world.read_to, at=world.now)
         except Conflict:
