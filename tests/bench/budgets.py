@@ -73,7 +73,7 @@ def timed(what: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-async def never_made(task_id: str, request_id: str) -> Outcome:
+async def never_made(task_id: str, request_id: str, model: str) -> Outcome:
     return NeverMade()
 
 

@@ -4,7 +4,16 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 from conductor.budget import Reserved
-from conductor.budget_room import Awaiting, Ended, NeverMade, Outcome, lane_id, month_of, project_and_month
+from conductor.budget_room import (
+    Awaiting,
+    Ended,
+    NeverMade,
+    Outcome,
+    lane_id,
+    month_of,
+    project_and_month,
+    reservation_id,
+)
 from conductor.known import Known
 from conductor.world import World
 from eventlog import Conflict, Tip
@@ -65,8 +74,8 @@ class Decider(Treasurer):
         standings = (self.known_standings(project, month) if project else None) or ()
         lane = lane_id(project, month) if standings else ""
 
-        def reserved(request_id: str) -> int:
-            return self.held(lane, f"{id}.{request_id}") if lane else 0
+        def reserved(request_id: str, model: str) -> int:
+            return self.held(lane, reservation_id(id, request_id, model)) if lane else 0
 
         return self.book.world(
             id, known, self.world.rules, self.world.moment, lane=lane, budgets=standings, reserved=reserved
@@ -108,7 +117,7 @@ class Decider(Treasurer):
                 continue
             self.said[id] = stored.sequence
             for fact in asked_in(facts):
-                drawn.pop((fact.budget, f"{id}.{fact.request_id}"), None)
+                drawn.pop((fact.budget, reservation_id(id, fact.request_id, fact.model)), None)
             return known
         raise Conflict(f"{id!r} changed {ATTEMPTS_MAX} times while it was being decided about")
 
@@ -140,7 +149,7 @@ class Decider(Treasurer):
                     known.task.project,
                 )
                 if isinstance(answer, Reserved):
-                    drawn[fact.budget, f"{id}.{fact.request_id}"] = None
+                    drawn[fact.budget, reservation_id(id, fact.request_id, fact.model)] = None
                 if not isinstance(answer, Reserved) or answer.calls_max != fact.calls_max:
                     return False
             if fact.probe and not (yield from self.claimed(id, fact, world)):
@@ -169,7 +178,7 @@ class Decider(Treasurer):
     def confirmed(self, id: str, known: Known, request: PhaseRequested) -> Generator[str | int, None, bool]:
         """Whether what a request needs is still reserved; where it is not, whether it could be reserved again."""
         sequence, model = known.requested[request.request_id]
-        if (yield from self.confirm(request.budget, f"{id}.{request.request_id}", sequence)):
+        if (yield from self.confirm(request.budget, reservation_id(id, request.request_id, request.model), sequence)):
             return True
         project, month = project_and_month(request.budget)
         answer = yield from self.reserve(
@@ -196,12 +205,14 @@ class Decider(Treasurer):
             lane = draw.lane if draw else (yield from self.draws_on(known.task.project, month, sequence))
             if lane:
                 amount, uncertain = self.cost(known, request_id)
-                yield from self.book_cost(lane, f"{id}.{request_id}", model, amount, uncertain, known.read_to)
+                yield from self.book_cost(
+                    lane, reservation_id(id, request_id, model), model, amount, uncertain, known.read_to
+                )
 
-    def looked_up(self, task_id: str, request_id: str) -> Generator[str | int, None, Outcome]:
+    def looked_up(self, task_id: str, request_id: str, model: str) -> Generator[str | int, None, Outcome]:
         """What became of a request whose lease has ended."""
         known = yield from self.fresh(task_id)
-        if request_id not in known.requested:
+        if request_id not in known.requested or known.requested[request_id][1] != model:
             return NeverMade()
         if known.is_awaited(request_id, self.world.moment):
             return Awaiting()

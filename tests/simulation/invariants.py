@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from conductor.budget_month import Month
-from conductor.budget_room import LANE_PREFIX, project_and_month
+from conductor.budget_room import LANE_PREFIX, project_and_month, reservation_id
 from eventlog.facts import may_say
 from eventlog.work import Request
 from factory.budget.v1 import BudgetReserved
@@ -166,7 +166,7 @@ def _miscounted(world: World, month: Month) -> Iterator[str]:
         for request_id, draw in known.draws.items():
             if draw.lane != month.lane:
                 continue
-            cost, tally = month.cost(f"{id}.{request_id}"), known.cost_of(request_id, PRICES)
+            cost, tally = month.cost(reservation_id(id, request_id, draw.model)), known.cost_of(request_id, PRICES)
             booked, most = cost.amount if cost else 0, tally.cost_pico_usd + tally.uncertain_cost_pico_usd
             if booked < most or (request_id in known.answered and booked > max(most, draw.amount_pico_usd)):
                 yield f"{month.lane} books {booked} for {request_id} of {id}, which cost {most}"

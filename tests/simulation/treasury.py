@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from conductor.adapters import spending
-from conductor.adapters.budgets import LEASE, LEASE_MARGIN, SWEEP_PAUSE, reservation_id
+from conductor.adapters.budgets import LEASE, LEASE_MARGIN, SWEEP_PAUSE
 from conductor.budget import (
     Adopt,
     Answer,
@@ -29,6 +29,7 @@ from conductor.budget_room import (
     lane_id,
     month_of,
     project_and_month,
+    reservation_id,
 )
 from conductor.known import Known
 from eventlog import Conflict, Recorded, Tip
@@ -140,7 +141,7 @@ class Treasurer(Reader):
         if self.known_standings(project, month) == ():
             return Reserved("", 0, calls_max)
         asked = Reserve(
-            reservation_id(task_id, request_id),
+            reservation_id(task_id, request_id, model),
             task_id,
             request_id,
             model,
@@ -161,7 +162,7 @@ class Treasurer(Reader):
 
     def sweep(self, lane: str, reservation: str, held: Held) -> Doing:
         """Finds out what became of a request whose lease has ended."""
-        outcome = yield from self.looked_up(held.task_id, held.request_id)
+        outcome = yield from self.looked_up(held.task_id, held.request_id, held.model)
         self.world.counts["leases looked up"] += 1
         then = after_the_lease(reservation, held, outcome, self.world.moment + LEASE)
         yield from self.ask(lane, Swept(held.lease_until, then))
@@ -286,7 +287,7 @@ class Treasurer(Reader):
         yield f"sets a timer for the leases of {id}"
         self.world.set_timer(id, TIMER, at)
 
-    def looked_up(self, task_id: str, request_id: str) -> Lookup:
+    def looked_up(self, task_id: str, request_id: str, model: str) -> Lookup:
         raise NotImplementedError
 
 

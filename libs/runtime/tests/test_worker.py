@@ -35,7 +35,7 @@ async def test_what_a_stop_interrupts_is_offered_again_and_what_is_settled_is_no
 
     def working(handle) -> Service:
         async def setup(rt: Runtime) -> None:
-            rt.worker(handle, lambda work: [])
+            rt.worker(handle, lambda work, past: [])
 
         return Service("classifier", "classifier", setup)
 

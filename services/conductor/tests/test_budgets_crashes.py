@@ -5,10 +5,10 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from conductor.adapters.budgets import LEASE, Budgets, reservation_id
+from conductor.adapters.budgets import LEASE, Budgets
 from conductor.budget import Reserved
 from conductor.budget_month import Carried, Month
-from conductor.budget_room import Awaiting, Ended, NeverMade, Outcome
+from conductor.budget_room import Awaiting, Ended, NeverMade, Outcome, reservation_id
 from eventlog import Client, Conflict, EventLog, LogUnavailable, Past, Recorded, Tip
 from factory.event.v1 import AnyFact, Event
 from factory.project.v1 import SetBudgetRequest
@@ -100,8 +100,8 @@ class Story:
         nc = cast("Client", self.timers)
         return Budgets(self.log, nc, self.lookup, self.spent_so_far, now=lambda: self.log.moment)
 
-    async def lookup(self, task_id: str, request_id: str) -> Outcome:
-        return self.outcomes.get(reservation_id(task_id, request_id), NeverMade())
+    async def lookup(self, task_id: str, request_id: str, model: str) -> Outcome:
+        return self.outcomes.get(reservation_id(task_id, request_id, model), NeverMade())
 
     async def spent_so_far(self, project: str, month: str) -> Carried:
         return Carried({"gpt": 5}, 1)
@@ -125,7 +125,8 @@ class Story:
             one.observe(recorded)
 
     async def task(self, n: int) -> None:
-        id, model = f"t{n}.{REQUEST}", self.chance.choice(["gpt", "claude"])
+        model = self.chance.choice(["gpt", "claude"])
+        id = reservation_id(f"t{n}", REQUEST, model)
         answer = await self.at_last(lambda one: one.reserve("shop", MONTH, f"t{n}", REQUEST, model, 10, 3))
         if not isinstance(answer, Reserved) or self.chance.random() < 0.2:
             return  # no room, or its conductor dies before it makes the request
@@ -217,7 +218,7 @@ def test_timers_that_were_lost_are_set_again_by_whoever_starts():
 def test_a_lookup_that_fails_keeps_its_money_and_keeps_nobody_waiting():
     story = Story(1, failing=0.0)
 
-    async def lookup(task_id: str, request_id: str) -> Outcome:
+    async def lookup(task_id: str, request_id: str, model: str) -> Outcome:
         if task_id == "t1":
             raise LogUnavailable("cannot tell")
         return NeverMade()
@@ -233,5 +234,5 @@ def test_a_lookup_that_fails_keeps_its_money_and_keeps_nobody_waiting():
 
     month = asyncio.run(sweeps())
 
-    assert [id for id, _ in month.every_held()] == [f"t1.{REQUEST}"]
+    assert [id for id, _ in month.every_held()] == [reservation_id("t1", REQUEST, "gpt")]
     assert story.timers.fires_at == story.log.moment + timedelta(seconds=5)

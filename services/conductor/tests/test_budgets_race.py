@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conductor.adapters.budgets import LEASE, Budgets, reservation_id
+from conductor.adapters.budgets import LEASE, Budgets
 from conductor.budget import NoRoom, Reserved
 from conductor.budget_month import Carried, Month
-from conductor.budget_room import Awaiting, Ended, NeverMade, Outcome, Standing, month_of
+from conductor.budget_room import Awaiting, Ended, NeverMade, Outcome, Standing, month_of, reservation_id
 from eventlog import Client, EventLog, Tip
 from eventlog.past import Recorded
 from factory.budget.v1 import BudgetReserved, BudgetSet
@@ -33,8 +33,8 @@ class World:
     spent_before: Carried = field(default_factory=lambda: Carried({}, 0))
     asked_what_was_spent: int = 0
 
-    async def lookup(self, task_id: str, request_id: str) -> Outcome:
-        return self.outcomes.get(reservation_id(task_id, request_id), NeverMade())
+    async def lookup(self, task_id: str, request_id: str, model: str) -> Outcome:
+        return self.outcomes.get(reservation_id(task_id, request_id, model), NeverMade())
 
     async def spent_so_far(self, project: str, month: str) -> Carried:
         self.asked_what_was_spent += 1
@@ -168,11 +168,13 @@ async def one_task(n: int, conductors: tuple[Budgets, Budgets], world: World, ch
     if not got:
         return 0
     reserved = min(got, key=lambda answer: answer.calls_max)
-    world.outcomes[f"{task}.{REQUEST}"] = Awaiting()
+    world.outcomes[reservation_id(task, REQUEST, model)] = Awaiting()
     await asyncio.sleep(chance.uniform(0, 0.05))
     cost = 10 * chance.randint(1, reserved.calls_max)
-    world.outcomes[f"{task}.{REQUEST}"] = Ended(cost)
-    await asyncio.gather(*(one.settle(LANE, f"{task}.{REQUEST}", model, cost, 0) for one in (first, second)))
+    world.outcomes[reservation_id(task, REQUEST, model)] = Ended(cost)
+    await asyncio.gather(
+        *(one.settle(LANE, reservation_id(task, REQUEST, model), model, cost, 0) for one in (first, second))
+    )
     return cost
 
 
@@ -203,8 +205,8 @@ async def test_a_conductor_that_dies_in_the_middle_leaks_nothing(nc: Client) -> 
     )
     assert all(isinstance(answer, Reserved) for answer in answers)
     for n in range(0, TASKS, 2):
-        world.outcomes[f"t{n}.{REQUEST}"] = Ended(4, uncertain=4 if n % 4 else 0)
-    world.outcomes[f"t0.{REQUEST}"] = Awaiting()
+        world.outcomes[reservation_id(f"t{n}", REQUEST, "gpt")] = Ended(4, uncertain=4 if n % 4 else 0)
+    world.outcomes[reservation_id("t0", REQUEST, "gpt")] = Awaiting()
     full = await living.reserve("shop", MONTH, "late", REQUEST, "gpt", 10, 1)
 
     async def only_the_one_under_way() -> bool:
@@ -212,9 +214,9 @@ async def test_a_conductor_that_dies_in_the_middle_leaks_nothing(nc: Client) -> 
 
     async with hearing(nc, living):
         await until(only_the_one_under_way)
-        world.outcomes[f"t0.{REQUEST}"] = Ended(9)
+        world.outcomes[reservation_id("t0", REQUEST, "gpt")] = Ended(9)
         room_again = await living.reserve("shop", MONTH, "late", REQUEST, "gpt", 10, 1)
-        await living.release(LANE, f"late.{REQUEST}", "the task was cancelled")
+        await living.release(LANE, reservation_id("late", REQUEST, "gpt"), "the task was cancelled")
 
         async def nothing() -> bool:
             return not (await folded(nc)).open
@@ -230,18 +232,18 @@ async def test_a_conductor_that_dies_in_the_middle_leaks_nothing(nc: Client) -> 
 async def test_a_reservation_given_back_while_its_conductor_stood_still_is_not_confirmed(nc: Client) -> None:
     lease = timedelta(seconds=0.3)
     one = budgets(nc, World(), lease=lease)
-    other = budgets(nc, World(outcomes={f"t2.{REQUEST}": Awaiting()}), lease=lease)
+    other = budgets(nc, World(outcomes={reservation_id("t2", REQUEST, "gpt"): Awaiting()}), lease=lease)
     await one.set(limits(100), "olga")
     await one.reserve("shop", MONTH, "t1", REQUEST, "gpt", 10, 1)
     await one.reserve("shop", MONTH, "t2", REQUEST, "gpt", 10, 1)
-    assert await one.confirm(LANE, f"t1.{REQUEST}", 1)
+    assert await one.confirm(LANE, reservation_id("t1", REQUEST, "gpt"), 1)
 
     await asyncio.sleep(0.4)
     await other.lease_timer(LANE)
     request = (await lane(nc))[-1].sequence + 1
 
-    assert not await one.confirm(LANE, f"t1.{REQUEST}", request)
-    assert await one.confirm(LANE, f"t2.{REQUEST}", request)
+    assert not await one.confirm(LANE, reservation_id("t1", REQUEST, "gpt"), request)
+    assert await one.confirm(LANE, reservation_id("t2", REQUEST, "gpt"), request)
 
 
 async def test_who_gives_back_a_reservation_that_another_has_used_gives_nothing_back(nc: Client) -> None:
@@ -251,14 +253,14 @@ async def test_who_gives_back_a_reservation_that_another_has_used_gives_nothing_
     for conductor in (one, other):
         await conductor.reserve("shop", MONTH, "t1", REQUEST, "gpt", 10, 1)
     await one.reserve("shop", MONTH, "t2", REQUEST, "gpt", 20, 1)
-    world.outcomes[f"t1.{REQUEST}"] = Awaiting()
+    world.outcomes[reservation_id("t1", REQUEST, "gpt")] = Awaiting()
 
-    await other.release(LANE, f"t1.{REQUEST}", "the request was not made after all")
-    await other.release(LANE, f"t2.{REQUEST}", "the request was not made after all")
+    await other.release(LANE, reservation_id("t1", REQUEST, "gpt"), "the request was not made after all")
+    await other.release(LANE, reservation_id("t2", REQUEST, "gpt"), "the request was not made after all")
 
     assert (await folded(nc)).whole.reserved == 10
-    assert await one.confirm(LANE, f"t1.{REQUEST}", 1)
-    assert not await one.confirm(LANE, f"t2.{REQUEST}", (await lane(nc))[-1].sequence)
+    assert await one.confirm(LANE, reservation_id("t1", REQUEST, "gpt"), 1)
+    assert not await one.confirm(LANE, reservation_id("t2", REQUEST, "gpt"), (await lane(nc))[-1].sequence)
 
 
 async def test_what_was_never_observed_is_read_and_counted_once(nc: Client) -> None:

@@ -333,7 +333,12 @@ def test_the_money_that_is_reserved_for_this_very_request_is_its_own():
     assert (
         asked(
             planned(),
-            replace(world, reserved=lambda request_id: IMPLEMENT_BY_GPT if request_id == "implement-1-1" else 0),
+            replace(
+                world,
+                reserved=lambda request_id, model: (
+                    IMPLEMENT_BY_GPT if (request_id, model) == ("implement-1-1", "gpt") else 0
+                ),
+            ),
         ).calls_max
         == 1
     )

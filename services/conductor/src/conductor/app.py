@@ -57,7 +57,7 @@ def service(env: Mapping[str, str]) -> Service:
         budgets = Budgets(
             rt.log,
             rt.nc,
-            lambda task_id, request_id: tasks.looked_up(task_id, request_id),
+            lambda task_id, request_id, model: tasks.looked_up(task_id, request_id, model),
             lambda project, month: spent_so_far(rt.log, book.prices, project, month),
         )
         tasks = Tasks(rt.log, book, rules, budgets, progress)

@@ -94,7 +94,7 @@ class Book:
         *,
         lane: str = "",
         budgets: Sequence[Standing] = (),
-        reserved: Callable[[str], int] = lambda _: 0,
+        reserved: Callable[[str, str], int] = lambda _request, _model: 0,
         entering: int = 0,
     ) -> World:
         """What deciding about a task needs; `budgets` are those of its project this month, on `lane`.

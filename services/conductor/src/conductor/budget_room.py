@@ -156,6 +156,12 @@ def project_and_month(lane: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def reservation_id(task_id: str, request_id: str, model: str) -> str:
+    """How a request's reservation is named: "<task>.<request>/<model>". Two conductors may choose different models for
+    one request, and only one of them will have made it."""
+    return f"{task_id}.{request_id}/{model}"
+
+
 def budget_id(project: str, month: str, model: str = WHOLE) -> str:
     """A budget as facts and people name it: "shop-202611", "shop-202611/gpt"."""
     return f"{project}-{month}/{model}" if model else f"{project}-{month}"

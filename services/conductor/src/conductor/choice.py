@@ -107,7 +107,7 @@ def choose(task: Task, world: World) -> Choice:
         "author": task.author_model,
         "failures": [[f.model, int(f.reason), f.retry_after.total_seconds()] for f in task.failures],
         "limit": task.max_cost_pico_usd,
-        "reserved": world.reserved(id),
+        "reserved": {name: held for name in names if (held := world.reserved(id, name))},
         **weighed(world),
     }
     told = receipt(

@@ -103,7 +103,7 @@ def _limits(task: Task, world: World, model: str, request_id: str) -> list[_Limi
         left = task.max_cost_pico_usd - world.spent_pico_usd
         found.append(_Limit(left, task.max_cost_pico_usd, HOLD_CAUSE_TASK_BUDGET))
     # What was reserved for this very request is its own to spend.
-    own = world.reserved(request_id)
+    own = world.reserved(request_id, model)
     for budget in world.budgets:
         if budget.hard is not None and budget.model in ("", model):
             left = budget.hard - budget.spent - budget.reserved + own

@@ -16,7 +16,7 @@ from factory.task.v1 import Receipt, TaskHeld, TaskPlanned
 
 from conductor.book import Book
 from conductor.budget_month import NO_ORDERS, Month, Orders, standings_of
-from conductor.budget_room import LANE_PREFIX, Standing, lane_id, month_of, project_and_month
+from conductor.budget_room import LANE_PREFIX, Standing, lane_id, month_of, project_and_month, reservation_id
 from conductor.known import CONDUCTOR, Known
 from conductor.next_step import decide
 from conductor.rules import rules_in
@@ -97,8 +97,8 @@ def _decided(recorded: Recorded, told: Receipt, events: Sequence[Recorded], book
     standings = money.standings(project, month)
     lane = lane_id(project, month) if standings else ""
 
-    def reserved(request_id: str) -> int:
-        held = money.month(project, month).held(f"{event.id}.{request_id}")
+    def reserved(request_id: str, model: str) -> int:
+        held = money.month(project, month).held(reservation_id(event.id, request_id, model))
         return held.amount if held else 0
 
     rules = rules_in(book.catalogs[told.models_digest])

@@ -69,8 +69,8 @@ class World:
     # the project's budgets of this month, and the lane they live on; empty where it has none
     budgets: tuple[Standing, ...] = ()
     budget_lane: str = ""
-    # what is reserved there for a request of this task
-    reserved: Callable[[str], int] = lambda _: 0
+    # what is reserved there for a request of this task by a model
+    reserved: Callable[[str, str], int] = lambda _request, _model: 0
     # whether the project may open another task, and how many it may have open
     has_room: bool = True
     open_tasks_max: int = 0

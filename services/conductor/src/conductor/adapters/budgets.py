@@ -30,6 +30,7 @@ from conductor.budget_room import (
     lane_id,
     month_of,
     project_and_month,
+    reservation_id,
 )
 
 log = structlog.get_logger()
@@ -45,7 +46,8 @@ LANES_KEPT_MAX = 512
 PROJECTS_KEPT_MAX = 20_000
 TIMER = "lease"
 
-Lookup = Callable[[str, str], Awaitable[Outcome]]
+# What became of the request of a task for a model.
+Lookup = Callable[[str, str, str], Awaitable[Outcome]]
 SpentSoFar = Callable[[str, str], Awaitable[Carried]]
 
 
@@ -140,7 +142,7 @@ class Budgets:
         if self.known_standings(project, month) == ():
             return Reserved("", 0, calls_max)
         asked = Reserve(
-            reservation_id(task_id, request_id),
+            reservation_id(task_id, request_id, model),
             task_id,
             request_id,
             model,
@@ -244,7 +246,7 @@ class Budgets:
         async def look(reservation: str, held: Held) -> Command | None:
             async with at_once:
                 try:
-                    outcome = await self._lookup(held.task_id, held.request_id)
+                    outcome = await self._lookup(held.task_id, held.request_id, held.model)
                 except Exception as error:
                     # It keeps its money until somebody can tell; the others must not wait for it.
                     log.warning("budget.not_looked_up", reservation=reservation, error=repr(error))
@@ -290,11 +292,6 @@ class Budgets:
     async def _set_timer(self, lane: str, at: datetime) -> datetime:
         await set_timer(self._nc, self._log.org, lane, TIMER, at)
         return at
-
-
-def reservation_id(task_id: str, request_id: str) -> str:
-    """How a request's reservation is named: "<task>.<request>"."""
-    return f"{task_id}.{request_id}"
 
 
 def _then(

@@ -24,7 +24,7 @@ from conductor.adapters.budgets import Budgets
 from conductor.adapters.progress import Progress
 from conductor.book import Book
 from conductor.budget import Reserved
-from conductor.budget_room import Awaiting, Ended, NeverMade, lane_id, month_of, project_and_month
+from conductor.budget_room import Awaiting, Ended, NeverMade, lane_id, month_of, project_and_month, reservation_id
 from conductor.known import Known
 from conductor.next_step import decide
 from conductor.rules import Rules
@@ -107,8 +107,8 @@ class Tasks:
         standings = (self._budgets.known_standings(project, month) if project else None) or ()
         lane = lane_id(project, month) if standings else ""
 
-        def reserved(request_id: str) -> int:
-            return self._budgets.held(lane, f"{task_id}.{request_id}") if lane else 0
+        def reserved(request_id: str, model: str) -> int:
+            return self._budgets.held(lane, reservation_id(task_id, request_id, model)) if lane else 0
 
         return self.book.world(
             task_id, known, self.rules, now, lane=lane, budgets=standings, reserved=reserved, entering=entering
@@ -122,13 +122,13 @@ class Tasks:
             lane = draw.lane if draw else await self._drawn_on_later(known.task.project, sequence)
             if lane:
                 amount, uncertain = self._cost(known, request_id)
-                reservation, read_to = f"{task_id}.{request_id}", known.read_to
+                reservation, read_to = reservation_id(task_id, request_id, model), known.read_to
                 await self._budgets.settle(lane, reservation, model, amount, uncertain, read_to=read_to)
 
     async def confirmed(self, task_id: str, known: Known, request: PhaseRequested) -> bool:
         """Whether what a request needs is still reserved; where it is not, whether it could be reserved again."""
         sequence, model = known.requested[request.request_id]
-        if await self._budgets.confirm(request.budget, f"{task_id}.{request.request_id}", sequence):
+        if await self._budgets.confirm(request.budget, reservation_id(task_id, request.request_id, model), sequence):
             return True
         project, month = project_and_month(request.budget)
         answer = await self._budgets.reserve(
@@ -152,10 +152,10 @@ class Tasks:
             return ""
         return await self._budgets.draws_on(project, month, sequence)
 
-    async def looked_up(self, task_id: str, request_id: str) -> Awaiting | Ended | NeverMade:
+    async def looked_up(self, task_id: str, request_id: str, model: str) -> Awaiting | Ended | NeverMade:
         """What became of a request whose lease has ended."""
         known = await self.fresh(task_id)
-        if request_id not in known.requested:
+        if request_id not in known.requested or known.requested[request_id][1] != model:
             return NeverMade()
         if known.is_awaited(request_id, datetime.now(UTC)):
             return Awaiting()
@@ -196,7 +196,7 @@ class Tasks:
                         at_least = max(at_least, await self._log.last_own(task_id))
                         continue
                     self._note_said(task_id, stored.sequence)
-                    drawn -= {(fact.budget, f"{task_id}.{fact.request_id}") for fact in _asked(facts)}
+                    drawn -= {_drawn_by(task_id, fact) for fact in _asked(facts)}
                     return Decided(known, stored.sequence)
             finally:
                 for lane, reservation in drawn:
@@ -220,7 +220,7 @@ class Tasks:
                     fact.calls_max,
                 )
                 if isinstance(answer, Reserved):
-                    drawn.add((fact.budget, f"{task_id}.{fact.request_id}"))
+                    drawn.add(_drawn_by(task_id, fact))
                 if not isinstance(answer, Reserved) or answer.calls_max != fact.calls_max:
                     return False
             if fact.probe and not await self._claimed(task_id, fact, world):
@@ -265,6 +265,11 @@ class Tasks:
 
     def _note_said(self, task_id: str, sequence: int) -> None:
         self._said[task_id] = sequence
+
+
+def _drawn_by(task_id: str, fact: PhaseRequested) -> tuple[str, str]:
+    """The lane and the reservation of a request."""
+    return fact.budget, reservation_id(task_id, fact.request_id, fact.model)
 
 
 def _asked(facts: Sequence[AnyFact]) -> list[PhaseRequested]:
