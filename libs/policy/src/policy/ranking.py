@@ -64,14 +64,16 @@ class Needs:
 
     def tokens(self, phase: PhaseKind) -> int:
         """Input tokens of a phase, without its instructions."""
-        if phase not in ATTACHED_PHASES:
-            return self.pack_tokens
-        return self.pack_tokens + self.text_tokens + IMAGE_TOKENS_MAX * len(self.images)
+        return self.pack_tokens + self.attached(phase)
+
+    def attached(self, phase: PhaseKind) -> int:
+        """The part of them that is attached, as the executors bound it."""
+        return self.text_tokens + IMAGE_TOKENS_MAX * len(self.images) if phase in ATTACHED_PHASES else 0
 
 
 NOTHING_ATTACHED = Needs()
-# Text has at least so many bytes for a token by the executors' upper estimate, which worst cases are computed with.
-BYTES_PER_TOKEN_LOW = 2
+# Text has at least so many bytes for a token by the executors' bound, which worst cases are computed with.
+BYTES_PER_TOKEN_LOW = 1
 
 
 def text_tokens(size: int) -> int:

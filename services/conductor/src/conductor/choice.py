@@ -121,11 +121,18 @@ def choose(task: Task, world: World) -> Choice:
         source=source,
     )
     if not model:
+        if is_gone(task):
+            return Choice(told, why_none=because)  # no money brings an artifact back
         cause, budget = _cause(candidates, money)
         return Choice(told, why_none=_nearest(candidates, money) or because, cause=cause, budget=budget)
     well = world.wellness(model)
     # Who goes to a model in spite of its breaker (an architect's word, the last resort) is no second probe of it.
     return Choice(told, model, money[model], not_before, probe=well.is_half_open and well.lets_through(id))
+
+
+def is_gone(task: Task) -> bool:
+    """Whether what the phase works with is missing: no other model has it either."""
+    return bool(task.failures) and task.failures[-1].reason == PHASE_FAILURE_ARTIFACT_MISSING
 
 
 def failure_words(failure: Failure) -> str:
@@ -201,7 +208,7 @@ def _pick(
     """The model, the sentence that says why, and when to ask it; no model where none is left."""
     able = [candidate.model for candidate in candidates if not candidate.ruled_out]
     last = task.failures[-1] if task.failures else None
-    if last is not None and last.reason == PHASE_FAILURE_ARTIFACT_MISSING:
+    if last is not None and is_gone(task):
         return "", last.detail, None
     if last is not None and last.model in able:
         pause = max(last.retry_after, RETRY_PAUSE)

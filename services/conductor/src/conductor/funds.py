@@ -22,8 +22,9 @@ from conductor.budget_room import CALLS_MAX
 from conductor.state import Task
 from conductor.world import World
 
-# A pack is counted by a real tokenizer, which an executor's upper estimate exceeds by up to this.
-ESTIMATE_OVER_TOKENS = 2
+# A pack is counted by a real tokenizer. An executor's estimate is a bound for every tokenizer, and so this much more of
+# code and English.
+ESTIMATE_OVER_TOKENS = 4
 # What the change so far may take of the prompt; where it takes more, the request is made again with the whole window.
 DIFF_TOKENS_MAX = 24_000
 
@@ -118,6 +119,6 @@ def _input_bound(task: Task, phase: PhaseKind, model: Model, max_output: int) ->
     if any(f.reason == PHASE_FAILURE_CONTEXT_TOO_LARGE and f.max_input_tokens for f in told):
         return window
     texts = task.body_bytes + (task.findings.size if task.findings else 0)
-    needed = ESTIMATE_OVER_TOKENS * (task.needs.tokens(phase) + PROMPT_OVERHEAD_TOKENS)
+    needed = ESTIMATE_OVER_TOKENS * task.needs.pack_tokens + task.needs.attached(phase) + 2 * PROMPT_OVERHEAD_TOKENS
     needed += text_tokens(texts)
     return min(needed + (DIFF_TOKENS_MAX if task.change else 0), window)
