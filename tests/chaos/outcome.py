@@ -14,6 +14,7 @@ from chaos.points import TARGETS, TASK_KINDS, Point, all_points
 from chaos.storm import AGAIN_S, Kill, Storm
 from chaos.verdict import (
     Repaid,
+    booked_otherwise,
     broken_lanes,
     duplicate_pull_requests,
     ended,
@@ -45,6 +46,9 @@ class Outcome:
     missing: list[str]
     broken_lanes: list[str]
     open_calls: list[str]
+    # reservations that nobody gives back, and by how much the budget differs from what the calls have cost
+    leaked: int
+    booked_otherwise_pico_usd: int
     fell: list[tuple[str, int]]
     # recorded answers that were read again after a kill, by the executors' own account
     replayed: int
@@ -69,12 +73,20 @@ class Outcome:
             *(f"task {task}: a pull request too few" for task in self.missing),
             *(f"lane {lane}: broken" for lane in self.broken_lanes),
             *(f"call {call}: nobody has said how it ended" for call in self.open_calls),
+            *([f"{self.leaked} reservations have leaked"] if self.leaked else []),
+            *(
+                [f"the budget differs from what was spent by {self.booked_otherwise_pico_usd} pico-dollars"]
+                if self.booked_otherwise_pico_usd
+                else []
+            ),
         ]
 
 
 async def outcome_of(storm: Storm, wanted: Sequence[Point], took_s: float) -> Outcome:
     """Judges a storm that has settled."""
     events = [recorded for recorded in storm.events if recorded.event.id in storm.tasks]
+    budget = storm.budget
+    assert budget is not None, "a storm that has settled knows its budget"
     comparison = await _comparison(storm)
     billed = {call.call_id: call.billed_tokens or 0 for call in comparison.calls}
     artifacts = storm.house.directory / "artifacts"
@@ -92,6 +104,8 @@ async def outcome_of(storm: Storm, wanted: Sequence[Point], took_s: float) -> Ou
         missing=missing,
         broken_lanes=broken_lanes(storm.events),
         open_calls=open_calls(events),
+        leaked=budget.open_reservations,
+        booked_otherwise_pico_usd=booked_otherwise(storm.events, budget.spent_pico_usd),
         fell=storm.fell,
         replayed=sum(line.get("event") == "call.replayed" for line in replayed),
         lost=_blamed(events, storm.kills),
@@ -149,6 +163,8 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "unexplained_tokens": sum(outcome.unexplained.values()),
         "repaid_tokens": sum(one.tokens for one in outcome.repaid),
         "repaid_calls": len(outcome.repaid),
+        "leaked_reservations": outcome.leaked,
+        "budget_differs_pico_usd": outcome.booked_otherwise_pico_usd,
         "billed_tokens": outcome.comparison.billed_tokens,
         "ledger_tokens": outcome.comparison.ledger_tokens,
         "calls": {kind.value: counts[kind] for kind in Kind if counts[kind]},
@@ -210,5 +226,7 @@ def summary(outcome: Outcome) -> list[str]:
         f" in {len(lost)} calls, {sum(abandoned.values()):,} abandoned in {len(abandoned)}",
         f"unexplained: {told['unexplained_tokens']} tokens; paid again after a recorded answer: "
         f"{told['repaid_tokens']} tokens ({outcome.replayed} recorded answers read again)",
+        f"budget: {outcome.leaked} reservations leaked, booked otherwise than spent: "
+        f"{outcome.booked_otherwise_pico_usd} pico-dollars",
         *(f"FAULT {fault}" for fault in outcome.faults),
     ]

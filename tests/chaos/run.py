@@ -31,6 +31,7 @@ SHORT_TASKS = 6
 # The ends of what costs money, and of what people see.
 SHORT_POINTS = (
     Point("both conductors", "PhaseRequested"),
+    Point("conductor", "BudgetReserved"),
     Point("executor-claude", "ModelCallStarted"),
     Point("executor-gpt", "ModelCalled"),
     Point("nats-server", "PhaseCompleted"),
@@ -44,6 +45,8 @@ PACE = ("--tokens-per-second", "1500", "--first-token-delay", "0.1")
 WIDTH = 130
 # Whoever hangs is given up after it.
 CALL_TIMEOUT_S = 12
+# A reservation whose conductor has died is looked up after it.
+LEASE_S = 20
 
 
 async def weather(
@@ -53,7 +56,12 @@ async def weather(
     remotes = [tiny_remote(directory / "remotes" / str(number)) for number in range(REMOTES)]
     with (
         providers(directory / "providers", *PACE) as made,
-        apart(directory, made.url, FACTORY_EXECUTOR_CALL_TIMEOUT_S=str(CALL_TIMEOUT_S)) as house,
+        apart(
+            directory,
+            made.url,
+            FACTORY_EXECUTOR_CALL_TIMEOUT_S=str(CALL_TIMEOUT_S),
+            FACTORY_BUDGET_LEASE_S=str(LEASE_S),
+        ) as house,
     ):
         wanted = Counter(dict.fromkeys(points, times))
         storm = Storm(house, made, remotes, random.Random(seed), wanted, tasks_max, say)

@@ -12,13 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from chaos.points import TARGETS, Point, points_at
 from chaos.tasks import Given, given
 from chaos.verdict import Ended
+from conductor.budget_room import LANE_PREFIX
 from eventlog import EventLog, Recorded, connect
+from factory.project.v1 import Budget
 from factory.review.v1 import ChangesRequested, HumanReviewRequested, TaskApproved
 from factory.task.v1 import TaskHeld, TaskReleased
 from factory_client import Factory, FactoryError
@@ -41,6 +44,11 @@ SUPERVISED_EVERY_S = 0.2
 READY_TIMEOUT_S = 120.0
 # Nothing at all has happened for so long: it will not settle.
 STALLED_S = 150.0
+# The tasks of repositories that are named directly.
+ADHOC = "adhoc"
+BUDGET_USD = Decimal(1_000)
+# Longer than the leases of this storm, which `run.py` keeps short.
+LEASES_END_S = 60.0
 TOP_UP_BELOW, TOP_UP = 12, 6
 
 Say = Callable[[str], None]
@@ -80,6 +88,8 @@ class Storm:
     # the last position at which a person's answer to a task stands
     answered: dict[str, int] = field(default_factory=dict)
     heard_at: float = 0.0
+    # how it stands at the end
+    budget: Budget | None = None
     running: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -100,10 +110,13 @@ class Storm:
         )
         async with self.house.factory() as factory:
             try:
+                # So that every request has to reserve before it is made; nothing is ever refused.
+                await factory.set_budget(ADHOC, hard_usd=BUDGET_USD)
                 self._spawn(self._follow(EventLog(nc, org="main", service="operator"), factory))
                 self._spawn(self._supervise())
                 self._submit(factory, tasks)
                 await self._settled(factory)
+                self.budget = await self._nothing_reserved(factory)
             finally:
                 for task in self.running:
                     task.cancel()
@@ -126,6 +139,16 @@ class Storm:
         async with asyncio.timeout(READY_TIMEOUT_S):
             while len(self.since) < len(self.processes):
                 await asyncio.sleep(AGAIN_S)
+
+    async def _nothing_reserved(self, factory: Factory) -> Budget:
+        """The budget once every lease has ended; what is reserved even then has leaked."""
+        deadline = time.monotonic() + LEASES_END_S
+        while True:
+            with contextlib.suppress(FactoryError):
+                budget = (await factory.budget(ADHOC)).budgets[0]
+                if not budget.open_reservations or time.monotonic() > deadline:
+                    return budget
+            await asyncio.sleep(AGAIN_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.running.add(asyncio.create_task(work))
@@ -164,9 +187,7 @@ class Storm:
                 case HumanReviewRequested():
                     self._spawn(self._review(factory, task_id, sequence))
                 case TaskHeld():
-                    self._spawn(
-                        self._insist(lambda: factory.release(task_id, "go on"), self._is_past(task_id, sequence))
-                    )
+                    self._spawn(self._release(factory, task_id, sequence))
                 case TaskApproved() | ChangesRequested() | TaskReleased():
                     self.answered[task_id] = sequence
 
@@ -199,6 +220,8 @@ class Storm:
             for recorded in batch:
                 self.heard_at = time.monotonic()
                 self.events.append(recorded)
+                if recorded.event.id.startswith(LANE_PREFIX):
+                    self._strike(recorded)
                 if recorded.event.id not in self.tasks:
                     continue
                 if any(isinstance(fact, Ended) for fact in recorded.facts):

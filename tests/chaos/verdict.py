@@ -11,6 +11,8 @@ from factory.delivery.v1 import PullRequestOpened
 from factory.phase.v1 import PhaseCompleted, PhaseFailed
 from factory.review.v1 import TaskRejected
 from factory.task.v1 import RequestExpired, RoutingOverridden, TaskCancelled, TaskCompleted, TaskFailed
+from policy.calls import calls_in, reckon
+from policy.prices import prices_in
 
 # The only ways in which a call may stand otherwise in the ledger than on the bill.
 EXPLAINED = frozenset((Kind.EQUAL, Kind.LOST, Kind.ABANDONED, Kind.NEVER_SENT))
@@ -134,6 +136,14 @@ def broken_lanes(events: Iterable[Recorded]) -> list[str]:
             found.append(f"{lane[0]}/{lane[1]} at version {recorded.event.version}")
         tips[lane] = recorded.tip.version, recorded.tip.hash
     return found
+
+
+def booked_otherwise(events: Iterable[Recorded], booked_pico_usd: int) -> int:
+    """By how much the budget differs from what the calls have cost, worst case where nobody knows, in pico-dollars."""
+    known = [recorded.event for recorded in events]
+    prices = prices_in(known)
+    tallies = [reckon(call, prices).tally for call in calls_in(known).values()]
+    return booked_pico_usd - sum(tally.cost_pico_usd + tally.uncertain_cost_pico_usd for tally in tallies)
 
 
 def open_calls(events: Iterable[Recorded]) -> list[str]:

@@ -31,7 +31,7 @@ from conductor.book import Book
 from conductor.budget_room import LANE_PREFIX
 from conductor.known import Known
 from conductor.rpc import add_rpcs
-from conductor.rules import rules_from
+from conductor.rules import lease_from, rules_from
 from conductor.submission import TASK_ID
 
 log = structlog.get_logger()
@@ -50,7 +50,7 @@ ARMED_MAX = 100_000
 def service(env: Mapping[str, str]) -> Service:
     """The conductor; any number of them may run."""
     models = models_from(env)
-    rules = rules_from(env, models, configured_in(env, models))
+    rules, lease = rules_from(env, models, configured_in(env, models)), lease_from(env)
 
     async def setup(rt: Runtime) -> None:
         book, progress = Book(), Progress()
@@ -59,6 +59,7 @@ def service(env: Mapping[str, str]) -> Service:
             rt.nc,
             lambda task_id, request_id, model: tasks.looked_up(task_id, request_id, model),
             lambda project, month: spent_so_far(rt.log, book.prices, project, month),
+            lease=lease,
         )
         tasks = Tasks(rt.log, book, rules, budgets, progress)
         watcher = Watcher(rt.log, book, tasks, budgets, progress)

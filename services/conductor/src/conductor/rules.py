@@ -23,6 +23,10 @@ OPEN_TASKS, OPEN_TASKS_MAX = "FACTORY_OPEN_TASKS_MAX", 100_000
 DEADLINE_S, DEADLINE_S_MAX = "FACTORY_{}_DEADLINE_S", 7 * 86_400.0
 
 
+# How long a reservation is kept before it is looked up what became of its request.
+LEASE_S, LEASE_S_DEFAULT, LEASE_S_MAX = "FACTORY_BUDGET_LEASE_S", 300.0, 86_400.0
+
+
 class SettingsWrong(ValueError):
     """A setting cannot be used; the message names the variable."""
 
@@ -51,6 +55,11 @@ def rules_from(env: Mapping[str, str], models: Mapping[str, Model], ruled_out: M
     open_tasks_max = int(_number(env, OPEN_TASKS, OPEN_TASKS_DEFAULT, 1, OPEN_TASKS_MAX))
     rules = Rules(models, ruled_out, open_tasks_max, patience)
     return replace(rules, digest=configured(rules).digest)
+
+
+def lease_from(env: Mapping[str, str]) -> timedelta:
+    """How long a reservation is kept; SettingsWrong names what cannot be used."""
+    return timedelta(seconds=_number(env, LEASE_S, LEASE_S_DEFAULT, 5.0, LEASE_S_MAX))
 
 
 def configured(rules: Rules) -> ModelsConfigured:
