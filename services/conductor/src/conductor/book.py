@@ -112,7 +112,7 @@ class Book:
             now=now,
             spent_pico_usd=spent(known.calls.values(), self.prices) if limited else 0,
             preferences=preferences,
-            health={name: well for name in rules.models if (well := self._wellness(name, task_id, task, now))},
+            health={} if rules.breakers_off else self._health(rules, task_id, task, now),
             budgets=tuple(budgets),
             budget_lane=lane,
             reserved=reserved,
@@ -131,6 +131,10 @@ class Book:
             return None
         costs = [cost_pico_usd(usage, price.tiers) for usage in calls]
         return median_low([cost for cost in costs if cost is not None]) if None not in costs else None
+
+    def _health(self, rules: Rules, task_id: str, task: Task, now: datetime) -> dict[str, Wellness]:
+        """Every model that is not well, as far as this task goes."""
+        return {name: well for name in rules.models if (well := self._wellness(name, task_id, task, now))}
 
     def _wellness(self, model: str, task_id: str, task: Task, now: datetime) -> Wellness | None:
         """How well a model is for this task; None, for short, for one that is well."""

@@ -23,6 +23,8 @@ OPEN_TASKS, OPEN_TASKS_MAX = "FACTORY_OPEN_TASKS_MAX", 100_000
 DEADLINE_S, DEADLINE_S_MAX = "FACTORY_{}_DEADLINE_S", 7 * 86_400.0
 
 
+# on or off: whether a model that is not well is passed over.
+BREAKERS = "FACTORY_BREAKERS"
 # How long a reservation is kept before it is looked up what became of its request.
 LEASE_S, LEASE_S_DEFAULT, LEASE_S_MAX = "FACTORY_BUDGET_LEASE_S", 300.0, 86_400.0
 
@@ -40,6 +42,8 @@ class Rules:
     ruled_out: Mapping[str, str]
     open_tasks_max: int = OPEN_TASKS_DEFAULT
     patience: Mapping[Kind, timedelta] = field(default_factory=lambda: PATIENCE)
+    # health is watched and told, and rules nobody out
+    breakers_off: bool = False
     # names all of this in receipts
     digest: str = ""
 
@@ -53,7 +57,7 @@ def rules_from(env: Mapping[str, str], models: Mapping[str, Model], ruled_out: M
         for kind in Kind
     }
     open_tasks_max = int(_number(env, OPEN_TASKS, OPEN_TASKS_DEFAULT, 1, OPEN_TASKS_MAX))
-    rules = Rules(models, ruled_out, open_tasks_max, patience)
+    rules = Rules(models, ruled_out, open_tasks_max, patience, breakers_off=_switch(env, BREAKERS))
     return replace(rules, digest=configured(rules).digest)
 
 
@@ -67,6 +71,7 @@ def configured(rules: Rules) -> ModelsConfigured:
     fact = ModelsConfigured(
         models=catalog.configured(rules.models, rules.ruled_out),
         open_tasks_max=rules.open_tasks_max,
+        breakers_off=rules.breakers_off,
         patience_s={kind.value: allowed.total_seconds() for kind, allowed in rules.patience.items()},
     )
     fact.digest = inputs_digest(MessageToDict(fact))
@@ -81,8 +86,17 @@ def rules_in(fact: ModelsConfigured) -> Rules:
         ruled_out=ruled_out,
         open_tasks_max=fact.open_tasks_max,
         patience={Kind(kind): timedelta(seconds=seconds) for kind, seconds in fact.patience_s.items()},
+        breakers_off=fact.breakers_off,
         digest=fact.digest,
     )
+
+
+def _switch(env: Mapping[str, str], name: str) -> bool:
+    """Whether something that is on by default is switched off."""
+    text = env.get(name, "") or "on"
+    if text not in ("on", "off"):
+        raise SettingsWrong(f"{name} is {text!r}; expected on or off")
+    return text == "off"
 
 
 def _number(env: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
