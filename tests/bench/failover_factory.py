@@ -27,13 +27,13 @@ ACK_WAIT_S = 5
 def gate() -> Service:
     """Passes what it is asked about."""
 
-    def passed(work: Work) -> Sequence[AnyFact]:
+    def passed(work: Work, _past: object) -> Sequence[AnyFact]:
         assert isinstance(work.request, GateRequested)
         change = work.request.change_digest
         return [GateJudged(request_id=work.request_id, change_digest=change, verdict=GATE_VERDICT_PASS)]
 
-    async def handle(work: Work, _past: object) -> Sequence[AnyFact]:
-        return passed(work)
+    async def handle(work: Work, past: object) -> Sequence[AnyFact]:
+        return passed(work, past)
 
     async def setup(rt: Runtime) -> None:
         rt.worker(handle, passed, slots=GATE_SLOTS)
