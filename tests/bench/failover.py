@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conductor.submission import task_id_for
-from embedded.credentials import ORG, working_lanes
+from embedded.credentials import ORG
 from embedded.nats import running
 from eventlog import EventLog, Recorded, connect
 from eventlog.bootstrap import bootstrap
@@ -30,6 +30,7 @@ from factory.task.v1 import TASK_STATE_AWAITING_REVIEW
 from factory_client import Factory
 from failover_factory import ACK_WAIT_S, TOKEN
 from failover_log import Told, quantiles, told
+from policy.models import DEFAULT_MODELS
 from rich.console import Console
 from rich.table import Table
 from runtime import logs
@@ -38,6 +39,7 @@ from stage import Providers, providers, sample_remote, until
 DOWN, DOWN_MODELS = "claude", "claude*"
 TYPE, TITLE = "documentation", "Describe the notes API, part"
 PROJECT = "bench"
+LANES = ("classifier", "context", "quality_gate", "delivery", *(f"executor-{model}" for model in DEFAULT_MODELS))
 TASK_TIMEOUT_S = 300
 # Every fifth task meets a failing claude: a server error, which is tried once more after a second, and every second
 # time an empty account, which is not. Rarer than what trips a breaker.
@@ -117,12 +119,13 @@ async def measured(directory: Path, made: Providers, outage: str, tasks: int, in
         made.misbehave(**wish)
     with running(directory / "nats") as server:
         nc = await connect(server.url, name="operator")
-        await bootstrap(nc, lanes=working_lanes({}), ack_wait_s=ACK_WAIT_S)
+        await bootstrap(nc, lanes=LANES, ack_wait_s=ACK_WAIT_S)
         await nc.close()
         log = directory / "factory.log"
+        # -P: beside it lies a benchmark with the name of a service
         here = str(Path(__file__).with_name("failover_factory.py"))
         with log.open("wb") as out:
-            child = subprocess.Popen([sys.executable, here, str(directory), server.url, made.url], stderr=out)
+            child = subprocess.Popen([sys.executable, "-P", here, str(directory), server.url, made.url], stderr=out)
         try:
             address = directory / "address"
             await asyncio.to_thread(until, address.exists, "the factory to be ready")
