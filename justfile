@@ -44,6 +44,10 @@ chaos *ARGS:
 simulate *ARGS:
     uv run python tests/simulation/simulate.py {{ARGS}}
 
+# what it costs when a model is down, beside an untroubled run (--json, --tasks N, --in-flight N, --quick)
+bench-failover *ARGS:
+    uv run python tests/bench/failover.py {{ARGS}}
+
 # make right what a tool can make right: format, sorted imports, tables in the docs
 fix *ARGS:
     uv run ruff format .

@@ -328,6 +328,19 @@ def test_a_budget_without_room_holds_the_task_and_room_lets_it_go_on_by_itself()
     assert isinstance(request, PhaseRequested) and request.calls_max == 1
 
 
+def test_a_task_that_waits_for_its_project_says_so_once_only_its_own_limit_stands_in_its_way():
+    limited = TaskSubmitted(title="One", project="shop", repository="/r", limits=Limits(max_cost_pico_usd=1_000))
+    task = planned(submitted=limited)
+    [held] = decide(task, budgeted(hard=500))
+    assert isinstance(held, TaskHeld) and held.cause == HOLD_CAUSE_BUDGET
+
+    released, held = decide(happened(task, held, NOW), budgeted(hard=2 * IMPLEMENT_BY_GPT))
+
+    assert isinstance(released, TaskReleased) and released.reason == "budget shop-202611 no longer holds it up"
+    assert isinstance(held, TaskHeld) and held.cause == HOLD_CAUSE_TASK_BUDGET
+    assert decide(happened(happened(task, released, NOW), held, NOW), budgeted(hard=2 * IMPLEMENT_BY_GPT)) == []
+
+
 def test_the_money_that_is_reserved_for_this_very_request_is_its_own():
     world = budgeted(hard=IMPLEMENT_BY_GPT, reserved=IMPLEMENT_BY_GPT)
 

@@ -112,19 +112,21 @@ def next_step(task: Task, world: World) -> list[AnyFact]:
 
 def _freed(task: Task, world: World) -> list[AnyFact]:
     """Lets a held task go on where what held it ends by itself, and has ended."""
-    match task.hold_cause:
-        case cause if cause == HOLD_CAUSE_CAPACITY and world.has_room:
-            why = f"the project has room for another of its {world.open_tasks_max} open tasks"
-        case cause if cause == HOLD_CAUSE_BUDGET and _has_funds(task, world):
-            why = f"budget {task.hold_budget} has room again"
-        case _:
-            return []
-    return [TaskReleased(reason=why, released_by=CONDUCTOR)]
+    why = ""
+    if task.hold_cause == HOLD_CAUSE_CAPACITY and world.has_room:
+        why = f"the project has room for another of its {world.open_tasks_max} open tasks"
+    elif task.hold_cause == HOLD_CAUSE_BUDGET and task.queue:
+        why = _freed_of_budget(task, world)
+    return [TaskReleased(reason=why, released_by=CONDUCTOR)] if why else []
 
 
-def _has_funds(task: Task, world: World) -> bool:
-    going_on = replace(task, held="", hold_cause=HOLD_CAUSE_UNSPECIFIED, hold_budget="")
-    return bool(task.queue) and bool(choose(going_on, world).model)
+def _freed_of_budget(task: Task, world: World) -> str:
+    """Why a task need not wait for its project's money any more; "" where it still has to."""
+    choice = choose(replace(task, held="", hold_cause=HOLD_CAUSE_UNSPECIFIED, hold_budget=""), world)
+    if choice.model:
+        return f"budget {task.hold_budget} has room again"
+    # Held anew, it says what does stand in its way: its own limit, say, which no room in the project's budget mends.
+    return f"budget {task.hold_budget} no longer holds it up" if choice.cause != HOLD_CAUSE_BUDGET else ""
 
 
 def _after_phases(task: Task, world: World) -> list[AnyFact]:

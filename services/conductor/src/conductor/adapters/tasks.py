@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
 import structlog
-from eventlog import Conflict, EventLog, Recorded, Tip
+from eventlog import Conflict, EventLog, Recorded, Stale, Tip
 from factory.event.v1 import AnyFact, Event
 from factory.phase.v1 import PhaseRequested
 from factory.task.v1 import RequestExpired
@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 TASKS_KEPT_MAX = 2_000
 ATTEMPTS_MAX = 12
+# How often money may be ahead of what was read of the log, while a decision is prepared.
+READINGS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,7 @@ class Tasks:
         now = datetime.now(UTC)
         project, month = known.task.project, month_of(now)
         if project:
-            await self._budgets.standings(project, month)
-            # A decision names the position that it was made at: what we have just said of money is part of it.
-            await self._progress.reach(self._budgets.position(project, month))
+            await self._reach_money(project, month)
         standings = (self._budgets.known_standings(project, month) if project else None) or ()
         lane = lane_id(project, month) if standings else ""
 
@@ -113,6 +113,19 @@ class Tasks:
         return self.book.world(
             task_id, known, self.rules, now, lane=lane, budgets=standings, reserved=reserved, entering=entering
         )
+
+    async def _reach_money(self, project: str, month: str) -> None:
+        """Reads the log as far as the budgets of a project are known: a decision names the position it was made at.
+
+        What we say of money is known before it is read back, and while we read, other tasks have more said.
+        """
+        await self._budgets.standings(project, month)
+        for _ in range(READINGS_MAX):
+            known_to = self._budgets.position(project, month)
+            if known_to <= self._progress.sequence:
+                return
+            await self._progress.reach(known_to)
+        raise Stale(f"the budgets of {project!r} were ahead of the log {READINGS_MAX} times as it was read")
 
     async def settle(self, task_id: str, known: Known, request_ids: set[str]) -> None:
         """Books what requests have cost that drew on a budget and have their result; said again, it changes nothing."""
