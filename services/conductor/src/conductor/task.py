@@ -325,6 +325,9 @@ def _steered(
 
 def _released(task: Task, fact: TaskReleased) -> Task:
     limit = fact.limits.max_cost_pico_usd if fact.limits.HasField("max_cost_pico_usd") else task.max_cost_pico_usd
+    deadline = task.deadline
+    if fact.limits.HasField("timeout") and task.submitted_at is not None:
+        deadline = task.submitted_at + fact.limits.timeout.ToTimedelta()
     return replace(
         task,
         held="",
@@ -333,6 +336,7 @@ def _released(task: Task, fact: TaskReleased) -> Task:
         trouble=None,
         failures=task.failures if task.hold_cause in PASSING_HOLDS else (),
         max_cost_pico_usd=limit,
+        deadline=deadline,
     )
 
 

@@ -1,0 +1,189 @@
+"""What people may ask of a running conductor at its edges, and times that come while nobody works."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from conductor.app import service
+from embedded.nats import Nats
+from eventlog import EventLog, subjects
+from factory.artifact.v1 import ArtifactRef
+from factory.classification.v1 import TaskClassified
+from factory.context.v1 import ContextGathered
+from factory.event.v1 import AnyFact
+from factory.model.v1 import ModelServiceStub, TripRequest
+from factory.project.v1 import CreateRequest, Preferences, ProjectServiceStub, SavePreferencesRequest, SetBudgetRequest
+from factory.task.v1 import (
+    HOLD_CAUSE_BUDGET,
+    TASK_TYPE_DOCUMENTATION,
+    Limits,
+    OverrideRequest,
+    ReleaseRequest,
+    SubmitRequest,
+    TaskHeld,
+    TaskServiceStub,
+)
+from google.protobuf.duration_pb2 import Duration
+from nats.aio.client import Client
+from runtime import serve
+from runtime.rpc import ROLES, token_entry
+
+pytestmark = pytest.mark.slow  # real servers: left to `just test`
+
+AUTH = (("authorization", "Bearer all"),)
+REF = ArtifactRef(digest="5" * 64, size=1)
+
+
+@pytest.fixture
+def env(nats_server: Nats, tmp_path: Path) -> dict[str, str]:
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(json.dumps([token_entry("all", "ada", ROLES)]))
+    return {
+        "FACTORY_NATS_URL": nats_server.url,
+        "FACTORY_ARTIFACTS": str(tmp_path / "artifacts"),
+        "FACTORY_TOKENS_FILE": str(tokens),
+        "FACTORY_MODELS": "claude,gpt,gemini,deepseek",
+        "FACTORY_ALLOWED_ROOTS": str(tmp_path),
+    }
+
+
+@pytest.fixture
+async def channel(env: dict[str, str], tmp_path: Path, nc: Client) -> AsyncIterator[grpc.aio.Channel]:
+    async with serve([(service(env), env)]) as house, grpc.aio.insecure_channel(house.grpc_address) as channel:
+        request = CreateRequest(project="shop", repository=str(tmp_path / "repo"))
+        await ProjectServiceStub(channel).Create(request, metadata=AUTH)
+        yield channel
+
+
+async def submitted(channel: grpc.aio.Channel, **more: Any) -> str:
+    request = SubmitRequest(title="Document the login flow", project="shop", type=TASK_TYPE_DOCUMENTATION, **more)
+    return (await TaskServiceStub(channel).Submit(request, metadata=AUTH)).task_id
+
+
+async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), caught.value.details() or ""
+
+
+@pytest.mark.parametrize("seconds", [2**62, -(2**62), 10**14])
+async def test_a_time_that_is_out_of_this_world_is_refused_by_its_field(channel: grpc.aio.Channel, seconds: int):
+    timeout = Limits(timeout=Duration(seconds=seconds))
+    submit = SubmitRequest(title="One", project="shop", limits=timeout)
+    trip = TripRequest(model="claude", duration=Duration(seconds=seconds))
+
+    limits = await refusal(TaskServiceStub(channel).Submit(submit, metadata=AUTH))
+    duration = await refusal(ModelServiceStub(channel).Trip(trip, metadata=AUTH))
+
+    assert limits[0] is duration[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert limits[1].startswith("limits.timeout: 1 minute to 366 days, found")
+    assert duration[1].startswith("duration: 1 minute to 24 hours, found")
+
+
+@pytest.mark.parametrize("phase", [0, 7, 99, -1])
+@pytest.mark.parametrize("model", ["claude", ""])
+async def test_a_phase_that_nobody_can_be_put_in_charge_of_is_refused_by_its_field(
+    channel: grpc.aio.Channel, phase: int, model: str
+):
+    task = await submitted(channel)
+    order: Any = OverrideRequest(task_id=task, phase=phase, model=model)  # type: ignore[arg-type]
+
+    code, details = await refusal(TaskServiceStub(channel).Override(order, metadata=AUTH))
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details.startswith("phase: ")
+
+
+async def held_for_capacity(channel: grpc.aio.Channel, **more: Any) -> str:
+    """A second task in a project that has room for one."""
+    one = Preferences(mode=1, max_open_tasks=1)
+    await ProjectServiceStub(channel).SavePreferences(
+        SavePreferencesRequest(project="shop", preferences=one), metadata=AUTH
+    )
+    await submitted(channel)
+    return await submitted(channel, **more)
+
+
+@pytest.mark.parametrize("amount", [0, -1])
+async def test_a_release_with_a_limit_that_no_task_may_have_is_refused_by_its_field(
+    channel: grpc.aio.Channel, amount: int
+):
+    task = await held_for_capacity(channel)
+    order = ReleaseRequest(task_id=task, limits=Limits(max_cost_pico_usd=amount))
+
+    code, details = await refusal(TaskServiceStub(channel).Release(order, metadata=AUTH))
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details.startswith("limits.max_cost_pico_usd: more than 0")
+
+
+async def test_a_task_that_waits_for_room_from_the_start_has_its_deadline_watched(
+    channel: grpc.aio.Channel, nc: Client
+):
+    task = await held_for_capacity(channel, limits=Limits(timeout=Duration(seconds=60)))
+
+    await until_timer(nc, task, "deadline")
+
+
+async def until_timer(nc: Client, task: str, name: str) -> None:
+    """Until a timer of a task is set."""
+    found: list[str] = []
+    for _ in range(100):
+        answer = await nc.request("$JS.API.STREAM.INFO.TIMERS", b'{"subjects_filter": ">"}')
+        found = list(json.loads(answer.data)["state"].get("subjects", {}))
+        if subjects.timer_schedule("main", task, name) in found:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"no timer {name!r} of {task}: {found}")
+
+
+async def held_for_money(channel: grpc.aio.Channel, nc: Client) -> str:
+    """A task whose project may spend nothing; the other services are played by their facts."""
+    await ProjectServiceStub(channel).SetBudget(SetBudgetRequest(project="shop", hard_pico_usd=1), metadata=AUTH)
+    task = await submitted(channel)
+    for lane, fact in (
+        ("classifier", TaskClassified(request_id="classification-1-1", type=TASK_TYPE_DOCUMENTATION, scope=1)),
+        ("context", ContextGathered(request_id="context-1-1", base_commit="b" * 40, snapshot=REF, pack=REF, tokens=9)),
+    ):
+        await until(nc, task, lambda seen, wanted=fact.request_id: getattr(seen, "request_id", "") == wanted)
+        await EventLog(nc, org="main", service=lane).report(task, [fact])
+    await until(nc, task, lambda seen: isinstance(seen, TaskHeld) and seen.cause == HOLD_CAUSE_BUDGET)
+    return task
+
+
+async def until(nc: Client, task: str, seen: Callable[[AnyFact], bool]) -> None:
+    for _ in range(200):
+        past = await EventLog(nc, org="main", service="test").read(task)
+        if any(fact is not None and seen(fact) for fact in past.facts()):
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not seen; the log has {[type(f).__name__ for f in past.facts()]}")
+
+
+async def test_a_task_that_still_waits_for_money_when_a_month_has_begun_is_looked_at_in_the_next(
+    channel: grpc.aio.Channel, nc: Client
+):
+    task = await held_for_money(channel, nc)
+    await until_timer(nc, task, "month")
+    schedule = subjects.timer_schedule("main", task, "month")
+    await nc.jetstream().purge_stream("TIMERS", subject=schedule)
+
+    await nc.jetstream().publish(subjects.timer_fire("main", task, "month"), b"-")
+
+    await until_timer(nc, task, "month")
+
+
+async def test_a_lost_month_timer_is_set_again_when_a_conductor_starts(
+    channel: grpc.aio.Channel, nc: Client, env: dict[str, str]
+):
+    task = await held_for_money(channel, nc)
+    await until_timer(nc, task, "month")
+    await nc.jetstream().purge_stream("TIMERS")
+
+    async with serve([(service(env), env)]):
+        await until_timer(nc, task, "month")
