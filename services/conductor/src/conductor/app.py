@@ -45,6 +45,8 @@ OFFERS_ATTEMPTS_MAX = 5
 # A task has one timer for whatever deadline comes first; when it fires, the next one is set.
 DEADLINE_TIMER, MONTH_TIMER = "deadline", "month"
 ARMED_MAX = 100_000
+# So far into a month the clocks of all conductors agree on which one it is.
+MONTH_MARGIN = timedelta(minutes=1)
 
 
 def service(env: Mapping[str, str]) -> Service:
@@ -136,12 +138,18 @@ class Hearing:
             if request.request_id == name:
                 await self._offered(asked, request)
         await self._arm(decided.known)
+        if name == MONTH_TIMER:
+            await self._await_month(await self._tasks.fresh(task_id))
 
     async def _offer(self, known: Known, recorded: Recorded) -> None:
         """Work is published when the request itself comes back from the log, never right after the append: dying in
         between would lose it. A request that the task no longer waits for is not offered."""
-        if any(isinstance(fact, TaskHeld) and fact.cause == HOLD_CAUSE_BUDGET for fact in recorded.facts):
-            await self._set_timer(recorded.event.id, MONTH_TIMER, _next_month(datetime.now(UTC)))
+        held = [fact for fact in recorded.facts if isinstance(fact, TaskHeld)]
+        if held:
+            # One that waits for others has no request that could have its deadline watched.
+            await self._arm(known)
+        if any(fact.cause == HOLD_CAUSE_BUDGET for fact in held):
+            await self._await_month(known)
         waiting = known.waited_for()
         if waiting is not None and waiting[0].sequence == recorded.sequence:
             await self._publish(*waiting)
@@ -177,6 +185,12 @@ class Hearing:
             self._armed.clear()  # set once too often does no harm
         self._armed[last.id] = at
 
+    async def _await_month(self, known: Known) -> None:
+        """Has a task that waits for money looked at when the next month begins, and so month by month."""
+        task, last = known.task, known.last
+        if last is not None and task.ended is None and task.held and task.hold_cause == HOLD_CAUSE_BUDGET:
+            await self._set_timer(last.id, MONTH_TIMER, _next_month(datetime.now(UTC)) + MONTH_MARGIN)
+
     async def _set_timer(self, task_id: str, name: str, at: datetime) -> None:
         await set_timer(self._rt.nc, self._rt.settings.org, task_id, name, at)
 
@@ -211,6 +225,7 @@ class Hearing:
                 await self._publish(*waiting)
             await self._tasks.settle(task_id, decided.known, set(decided.known.requested))
             await self._arm(decided.known)
+            await self._await_month(decided.known)
         except Exception as error:
             log.warning("work.not_offered_again", task=task_id, error=repr(error))
             return False
