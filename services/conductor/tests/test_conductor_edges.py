@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from conductor.adapters.watcher import TRIED_FOR_MONEY_MAX
 from conductor.app import service
 from embedded.nats import Nats
 from eventlog import EventLog, subjects
@@ -17,16 +18,19 @@ from factory.classification.v1 import TaskClassified
 from factory.context.v1 import ContextGathered
 from factory.event.v1 import AnyFact
 from factory.model.v1 import ModelServiceStub, TripRequest
+from factory.phase.v1 import PhaseRequested
 from factory.project.v1 import CreateRequest, Preferences, ProjectServiceStub, SavePreferencesRequest, SetBudgetRequest
 from factory.task.v1 import (
     HOLD_CAUSE_BUDGET,
     TASK_TYPE_DOCUMENTATION,
+    TASK_TYPE_LOGIC,
     Limits,
     OverrideRequest,
     ReleaseRequest,
     SubmitRequest,
     TaskHeld,
     TaskServiceStub,
+    TaskType,
 )
 from google.protobuf.duration_pb2 import Duration
 from nats.aio.client import Client
@@ -142,12 +146,12 @@ async def until_timer(nc: Client, task: str, name: str) -> None:
     raise AssertionError(f"no timer {name!r} of {task}: {found}")
 
 
-async def held_for_money(channel: grpc.aio.Channel, nc: Client) -> str:
+async def held_for_money(channel: grpc.aio.Channel, nc: Client, type: TaskType = TASK_TYPE_DOCUMENTATION) -> str:
     """A task whose project may spend nothing; the other services are played by their facts."""
     await ProjectServiceStub(channel).SetBudget(SetBudgetRequest(project="shop", hard_pico_usd=1), metadata=AUTH)
     task = await submitted(channel)
     for lane, fact in (
-        ("classifier", TaskClassified(request_id="classification-1-1", type=TASK_TYPE_DOCUMENTATION, scope=1)),
+        ("classifier", TaskClassified(request_id="classification-1-1", type=type, scope=1)),
         ("context", ContextGathered(request_id="context-1-1", base_commit="b" * 40, snapshot=REF, pack=REF, tokens=9)),
     ):
         await until(nc, task, lambda seen, wanted=fact.request_id: getattr(seen, "request_id", "") == wanted)
@@ -187,3 +191,21 @@ async def test_a_lost_month_timer_is_set_again_when_a_conductor_starts(
 
     async with serve([(service(env), env)]):
         await until_timer(nc, task, "month")
+
+
+async def test_what_is_too_little_for_those_that_wait_longest_lets_a_task_behind_them_go_on(
+    channel: grpc.aio.Channel, nc: Client
+):
+    projects = ProjectServiceStub(channel)
+    without_the_cheapest = Preferences(mode=1, excluded_models=["deepseek"])
+    await projects.SavePreferences(
+        SavePreferencesRequest(project="shop", preferences=without_the_cheapest), metadata=AUTH
+    )
+    for _ in range(2 * TRIED_FOR_MONEY_MAX + 1):
+        await held_for_money(channel, nc, TASK_TYPE_LOGIC)
+    task = await held_for_money(channel, nc, TASK_TYPE_DOCUMENTATION)
+
+    # Enough for 8,000 tokens of documentation by gpt, too little for 32,000 of code.
+    await projects.SetBudget(SetBudgetRequest(project="shop", hard_pico_usd=2 * 10**11), metadata=AUTH)
+
+    await until(nc, task, lambda seen: isinstance(seen, PhaseRequested))
