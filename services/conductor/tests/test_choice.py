@@ -7,14 +7,15 @@ import pytest
 from conductor.budget_room import Standing
 from conductor.choice import Choice, choose
 from conductor.commands import Refused, override
-from conductor.next_step import decide
+from conductor.next_step import decide, due_at
 from conductor.rules import Rules
-from conductor.state import Attached, Blob
+from conductor.state import Attached, Blob, Kind
 from conductor.task import NEW, Task, happened
 from conductor.world import Wellness, World
 from factory.artifact.v1 import ArtifactRef
 from factory.classification.v1 import TaskClassified
 from factory.context.v1 import ContextGathered
+from factory.delivery.v1 import DeliveryFailed, PullRequestOpened
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import (
     PHASE_FAILURE_CONTEXT_TOO_LARGE,
@@ -55,6 +56,7 @@ from factory.task.v1 import (
     RequestExpired,
     RoutingOverridden,
     TaskCancelled,
+    TaskCompleted,
     TaskFailed,
     TaskHeld,
     TaskPlanned,
@@ -458,3 +460,19 @@ def test_a_model_that_failed_for_good_is_ruled_out_with_what_it_said():
 
     assert told.chosen == "claude"
     assert {c.model: c.ruled_out for c in told.candidates}["gpt"] == "malformed (no blocks)"
+
+
+def test_a_task_whose_pull_request_is_being_opened_does_not_fail_by_its_deadline():
+    submitted = TaskSubmitted(title="One", project="shop", repository="/repo", submitted_by="ada")
+    submitted.limits.timeout.seconds = 60
+    task = replace(planned(submitted=submitted), queue=(), change="c1", judged="c1", approved_by="ada")
+    [delivery] = decide(task, WORLD)
+    task = happened(task, delivery, NOW)
+    late = replace(WORLD, now=NOW + timedelta(minutes=2))
+
+    assert decide(task, late) == []
+    assert due_at(task) == NOW + WORLD.patience[Kind.DELIVERY]
+    opened = PullRequestOpened(request_id="delivery-1-1", url="https://example.org/1")
+    assert [type(fact) for fact in decide(happened(task, opened, late.now), late)] == [TaskCompleted]
+    failed = DeliveryFailed(request_id="delivery-1-1", detail="no")
+    assert [type(fact) for fact in decide(happened(task, failed, late.now), late)] == [TaskFailed]

@@ -16,7 +16,7 @@ from eventlog import EventLog, subjects
 from factory.artifact.v1 import ArtifactRef
 from factory.classification.v1 import TaskClassified
 from factory.context.v1 import ContextGathered
-from factory.event.v1 import AnyFact
+from factory.event.v1 import AnyFact, Event
 from factory.model.v1 import ModelServiceStub, TripRequest
 from factory.phase.v1 import PhaseRequested
 from factory.project.v1 import CreateRequest, Preferences, ProjectServiceStub, SavePreferencesRequest, SetBudgetRequest
@@ -209,3 +209,21 @@ async def test_what_is_too_little_for_those_that_wait_longest_lets_a_task_behind
     await projects.SetBudget(SetBudgetRequest(project="shop", hard_pico_usd=2 * 10**11), metadata=AUTH)
 
     await until(nc, task, lambda seen: isinstance(seen, PhaseRequested))
+
+
+async def test_a_parked_task_whose_deadline_has_passed_sets_no_timer_over_and_over(nc: Client, env: dict[str, str]):
+    env = {**env, "FACTORY_CLASSIFICATION_DEADLINE_S": "1"}
+    async with serve([(service(env), env)]) as house, grpc.aio.insecure_channel(house.grpc_address) as channel:
+        request = CreateRequest(project="shop", repository=env["FACTORY_ALLOWED_ROOTS"] + "/repo")
+        await ProjectServiceStub(channel).Create(request, metadata=AUTH)
+        task = await submitted(channel)
+        # a fact of a kind that this release does not know
+        future = Event(id=task, producer="delivery", version=1).SerializeToString() + b"\x82\x01\x04\xa2\x3f\x01\x00"
+        await nc.jetstream().publish(f"factory.evt.delivery.main.{task}", future)
+        await asyncio.sleep(2)
+
+        before = (await nc.jetstream().stream_info("TIMERS")).state.last_seq
+        await asyncio.sleep(1)
+        after = (await nc.jetstream().stream_info("TIMERS")).state.last_seq
+
+    assert after - before == 0

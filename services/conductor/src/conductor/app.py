@@ -30,6 +30,7 @@ from conductor.adapters.watcher import Watcher
 from conductor.book import Book
 from conductor.budget_room import LANE_PREFIX
 from conductor.known import Known
+from conductor.next_step import due_at
 from conductor.rpc import add_rpcs
 from conductor.rules import rules_from
 from conductor.submission import TASK_ID
@@ -172,11 +173,9 @@ class Hearing:
 
     async def _arm(self, known: Known) -> None:
         """Has the task looked at when its next deadline has passed: one timer, set again when it fires."""
-        task, last = known.task, known.last
-        due = [at for at in (task.deadline, task.open.deadline if task.open else None) if at is not None]
-        if task.ended is not None or not due or last is None:
+        at, last, now = due_at(known.task), known.last, datetime.now(UTC)
+        if at is None or last is None:
             return
-        at, now = min(due), datetime.now(UTC)
         armed = self._armed.get(last.id)
         if armed is not None and now < armed <= at:
             return
