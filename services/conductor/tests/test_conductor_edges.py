@@ -19,9 +19,19 @@ from factory.context.v1 import ContextGathered
 from factory.event.v1 import AnyFact, Event
 from factory.model.v1 import ModelServiceStub, TripRequest
 from factory.phase.v1 import PhaseRequested
-from factory.project.v1 import CreateRequest, Preferences, ProjectServiceStub, SavePreferencesRequest, SetBudgetRequest
+from factory.project.v1 import (
+    PREFERENCE_MODE_BALANCED,
+    PREFERENCE_MODE_CUSTOM,
+    CreateRequest,
+    Preferences,
+    ProjectServiceStub,
+    RoutingRule,
+    SavePreferencesRequest,
+    SetBudgetRequest,
+)
 from factory.task.v1 import (
     HOLD_CAUSE_BUDGET,
+    SCOPE_FOCUSED,
     TASK_TYPE_DOCUMENTATION,
     TASK_TYPE_LOGIC,
     Limits,
@@ -105,7 +115,7 @@ async def test_a_phase_that_nobody_can_be_put_in_charge_of_is_refused_by_its_fie
 
 async def held_for_capacity(channel: grpc.aio.Channel, **more: Any) -> str:
     """A second task in a project that has room for one."""
-    one = Preferences(mode=1, max_open_tasks=1)
+    one = Preferences(mode=PREFERENCE_MODE_BALANCED, max_open_tasks=1)
     await ProjectServiceStub(channel).SavePreferences(
         SavePreferencesRequest(project="shop", preferences=one), metadata=AUTH
     )
@@ -151,7 +161,7 @@ async def held_for_money(channel: grpc.aio.Channel, nc: Client, type: TaskType =
     await ProjectServiceStub(channel).SetBudget(SetBudgetRequest(project="shop", hard_pico_usd=1), metadata=AUTH)
     task = await submitted(channel)
     for lane, fact in (
-        ("classifier", TaskClassified(request_id="classification-1-1", type=type, scope=1)),
+        ("classifier", TaskClassified(request_id="classification-1-1", type=type, scope=SCOPE_FOCUSED)),
         ("context", ContextGathered(request_id="context-1-1", base_commit="b" * 40, snapshot=REF, pack=REF, tokens=9)),
     ):
         await until(nc, task, lambda seen, wanted=fact.request_id: getattr(seen, "request_id", "") == wanted)
@@ -161,12 +171,14 @@ async def held_for_money(channel: grpc.aio.Channel, nc: Client, type: TaskType =
 
 
 async def until(nc: Client, task: str, seen: Callable[[AnyFact], bool]) -> None:
+    found: list[AnyFact] = []
     for _ in range(200):
         past = await EventLog(nc, org="main", service="test").read(task)
-        if any(fact is not None and seen(fact) for fact in past.facts()):
+        found = [fact for fact in past.facts() if fact is not None]
+        if any(seen(fact) for fact in found):
             return
         await asyncio.sleep(0.02)
-    raise AssertionError(f"not seen; the log has {[type(f).__name__ for f in past.facts()]}")
+    raise AssertionError(f"not seen; the log has {[type(fact).__name__ for fact in found]}")
 
 
 async def test_a_task_that_still_waits_for_money_when_a_month_has_begun_is_looked_at_in_the_next(
@@ -197,7 +209,7 @@ async def test_what_is_too_little_for_those_that_wait_longest_lets_a_task_behind
     channel: grpc.aio.Channel, nc: Client
 ):
     projects = ProjectServiceStub(channel)
-    without_the_cheapest = Preferences(mode=1, excluded_models=["deepseek"])
+    without_the_cheapest = Preferences(mode=PREFERENCE_MODE_BALANCED, excluded_models=["deepseek"])
     await projects.SavePreferences(
         SavePreferencesRequest(project="shop", preferences=without_the_cheapest), metadata=AUTH
     )
@@ -227,3 +239,18 @@ async def test_a_parked_task_whose_deadline_has_passed_sets_no_timer_over_and_ov
         after = (await nc.jetstream().stream_info("TIMERS")).state.last_seq
 
     assert after - before == 0
+
+
+@pytest.mark.parametrize("names", ["excluded_models", "models"])
+async def test_preferences_with_very_many_names_are_refused_in_few_words(channel: grpc.aio.Channel, names: str):
+    many = [f"model-{number}" for number in range(100_000)]
+    rules = [RoutingRule(models=many)] if names == "models" else []
+    wanted = Preferences(mode=PREFERENCE_MODE_CUSTOM, rules=rules, excluded_models=[] if rules else many)
+
+    code, details = await refusal(
+        ProjectServiceStub(channel).SavePreferences(
+            SavePreferencesRequest(project="shop", preferences=wanted), metadata=AUTH
+        )
+    )
+
+    assert (code, len(details) < 200) == (grpc.StatusCode.INVALID_ARGUMENT, True)
