@@ -14,15 +14,17 @@ from conductor.app import service
 from embedded.nats import Nats
 from eventlog import EventLog, subjects
 from factory.artifact.v1 import ArtifactRef
+from factory.call.v1 import CALL_OUTCOME_OK, ModelCalled, ModelCallStarted, Usage
 from factory.classification.v1 import TaskClassified
 from factory.context.v1 import ContextGathered
 from factory.event.v1 import AnyFact, Event
 from factory.model.v1 import ModelServiceStub, TripRequest
-from factory.phase.v1 import PhaseRequested
+from factory.phase.v1 import PhaseCompleted, PhaseRequested
 from factory.project.v1 import (
     PREFERENCE_MODE_BALANCED,
     PREFERENCE_MODE_CUSTOM,
     CreateRequest,
+    GetBudgetRequest,
     Preferences,
     ProjectServiceStub,
     RoutingRule,
@@ -157,8 +159,15 @@ async def until_timer(nc: Client, task: str, name: str) -> None:
 
 
 async def held_for_money(channel: grpc.aio.Channel, nc: Client, type: TaskType = TASK_TYPE_DOCUMENTATION) -> str:
-    """A task whose project may spend nothing; the other services are played by their facts."""
+    """A task whose project may spend nothing."""
     await ProjectServiceStub(channel).SetBudget(SetBudgetRequest(project="shop", hard_pico_usd=1), metadata=AUTH)
+    task = await with_context(channel, nc, type)
+    await until(nc, task, lambda seen: isinstance(seen, TaskHeld) and seen.cause == HOLD_CAUSE_BUDGET)
+    return task
+
+
+async def with_context(channel: grpc.aio.Channel, nc: Client, type: TaskType = TASK_TYPE_DOCUMENTATION) -> str:
+    """A task whose first phase is to be done; the other services are played by their facts."""
     task = await submitted(channel)
     for lane, fact in (
         ("classifier", TaskClassified(request_id="classification-1-1", type=type, scope=SCOPE_FOCUSED)),
@@ -166,7 +175,6 @@ async def held_for_money(channel: grpc.aio.Channel, nc: Client, type: TaskType =
     ):
         await until(nc, task, lambda seen, wanted=fact.request_id: getattr(seen, "request_id", "") == wanted)
         await EventLog(nc, org="main", service=lane).report(task, [fact])
-    await until(nc, task, lambda seen: isinstance(seen, TaskHeld) and seen.cause == HOLD_CAUSE_BUDGET)
     return task
 
 
@@ -254,3 +262,38 @@ async def test_preferences_with_very_many_names_are_refused_in_few_words(channel
     )
 
     assert (code, len(details) < 200) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
+async def test_a_request_that_was_open_when_the_first_budget_was_set_counts_with_what_it_costs_once_that_is_known(
+    channel: grpc.aio.Channel, nc: Client
+):
+    projects = ProjectServiceStub(channel)
+    task = await with_context(channel, nc)
+    await until(nc, task, lambda seen: isinstance(seen, PhaseRequested))
+
+    first = SetBudgetRequest(project="shop", hard_pico_usd=10 * 10**12)
+    at_first = (await projects.SetBudget(first, metadata=AUTH)).budget
+    executor = EventLog(nc, org="main", service="executor-claude")
+    call: dict[str, Any] = {
+        "call_id": f"{task}.document-1-1-1",
+        "request_id": "document-1-1",
+        "model": "claude",
+        "provider": "anthropic",
+        "provider_model": "claude-opus-4-5",
+    }
+    await executor.report(task, [ModelCallStarted(**call)])
+    usage = Usage(input_tokens=1_000, output_tokens=100)
+    ended = ModelCalled(**call, outcome=CALL_OUTCOME_OK, usage=usage)
+    await executor.report(task, [ended, PhaseCompleted(request_id="document-1-1", change_digest="c1")])
+    asked = GetBudgetRequest(project="shop")
+    budget = at_first
+    for _ in range(100):
+        budget = (await projects.GetBudget(asked, metadata=AUTH)).budgets[0]
+        if not budget.open_reservations:
+            break
+        await asyncio.sleep(0.05)
+
+    assert (at_first.spent_pico_usd, at_first.open_reservations) == (0, 1)
+    assert at_first.reserved_pico_usd > 5 * 10**11
+    # 1,000 tokens in at 5 dollars a million, 100 out at 25
+    assert (budget.spent_pico_usd, budget.reserved_pico_usd) == (7_500_000_000, 0)
