@@ -273,3 +273,32 @@ def test_a_person_closes_all_breakers_of_a_model(log: HealthLog):
 
     assert status(log, TASK_TYPE_API).state is State.CLOSED
     assert down(log).trips == 1
+
+
+def test_a_probe_claimed_for_a_task_that_was_cancelled_meanwhile_leaves_the_next_request_to_be_one(log: HealthLog):
+    down(log)
+    log.wait(31)
+    task, _ = log.ask("claude")
+    log.say(task, "conductor", TaskCancelled(cancelled_by="ada"))
+
+    log.say_of_model(probe("gpt", ANY, task, "implement-2-1", log.now))
+
+    assert (status(log).state, status(log).probe_pending) == (State.HALF_OPEN, False)
+
+
+@pytest.mark.parametrize("claimed_first", [True, False])
+def test_a_probe_whose_request_went_to_another_model_leaves_the_next_request_to_be_one(
+    log: HealthLog, claimed_first: bool
+):
+    down(log)
+    log.wait(31)
+    task = log.new_task()
+    claim = probe("gpt", ANY, task, "implement-1-1", log.now)
+
+    if claimed_first:
+        log.say_of_model(claim)
+    log.ask("claude", task=task)
+    if not claimed_first:
+        log.say_of_model(claim)
+
+    assert (status(log).state, status(log).probe_pending) == (State.HALF_OPEN, False)

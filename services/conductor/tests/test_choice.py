@@ -7,14 +7,16 @@ import pytest
 from conductor.budget_room import Standing
 from conductor.choice import Choice, choose
 from conductor.commands import Refused, override
-from conductor.next_step import decide
+from conductor.next_step import decide, due_at
 from conductor.rules import Rules
-from conductor.state import Attached, Blob
+from conductor.state import Attached, Blob, Kind
 from conductor.task import NEW, Task, happened
+from conductor.wording import summary
 from conductor.world import Wellness, World
 from factory.artifact.v1 import ArtifactRef
 from factory.classification.v1 import TaskClassified
 from factory.context.v1 import ContextGathered
+from factory.delivery.v1 import DeliveryFailed, PullRequestOpened
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import (
     PHASE_FAILURE_ARTIFACT_MISSING,
@@ -53,10 +55,12 @@ from factory.task.v1 import (
     TASK_TYPE_API,
     TASK_TYPE_UI,
     TASK_TYPE_UNSPECIFIED,
+    ClassificationRequested,
     Limits,
     RequestExpired,
     RoutingOverridden,
     TaskCancelled,
+    TaskCompleted,
     TaskFailed,
     TaskHeld,
     TaskPlanned,
@@ -483,3 +487,79 @@ def test_a_model_that_failed_for_good_is_ruled_out_with_what_it_said():
 
     assert told.chosen == "claude"
     assert {c.model: c.ruled_out for c in told.candidates}["gpt"] == "malformed (no blocks)"
+
+
+def test_a_task_whose_pull_request_is_being_opened_does_not_fail_by_its_deadline():
+    submitted = TaskSubmitted(title="One", project="shop", repository="/repo", submitted_by="ada")
+    submitted.limits.timeout.seconds = 60
+    task = replace(planned(submitted=submitted), queue=(), change="c1", judged="c1", approved_by="ada")
+    [delivery] = decide(task, WORLD)
+    task = happened(task, delivery, NOW)
+    late = replace(WORLD, now=NOW + timedelta(minutes=2))
+
+    assert decide(task, late) == []
+    assert due_at(task) == NOW + WORLD.patience[Kind.DELIVERY]
+    opened = PullRequestOpened(request_id="delivery-1-1", url="https://example.org/1")
+    assert [type(fact) for fact in decide(happened(task, opened, late.now), late)] == [TaskCompleted]
+    failed = DeliveryFailed(request_id="delivery-1-1", detail="no")
+    assert [type(fact) for fact in decide(happened(task, failed, late.now), late)] == [TaskFailed]
+
+
+def test_a_word_given_before_the_plan_and_taken_back_after_it_leaves_the_route_as_it_was():
+    before = RoutingOverridden(phase=PHASE_KIND_IMPLEMENT, model="deepseek", overridden_by="ada")
+    task = planned_under(before)
+    assert asked(task).model == "deepseek"
+
+    back = override("t", task, RULES, PHASE_KIND_IMPLEMENT, "", "ada", "")
+    request = asked(happened(task, back[0], NOW))
+
+    assert (request.model, request.receipt.source) == ("gpt", ROUTE_SOURCE_DEFAULT)
+    assert request.receipt.because == "the routing table names gpt"
+
+
+def planned_under(word: RoutingOverridden) -> Task:
+    """A task whose plan was made when an architect had spoken already."""
+    task = planned()
+    return happened(replace(happened(task, word, NOW), steps=(), queue=()), decide_plan(task, word), NOW)
+
+
+def decide_plan(task: Task, word: RoutingOverridden) -> TaskPlanned:
+    [plan] = [
+        fact
+        for fact in decide(replace(happened(task, word, NOW), steps=(), queue=()), WORLD)
+        if isinstance(fact, TaskPlanned)
+    ]
+    return plan
+
+
+def test_a_word_that_is_taken_back_does_not_stop_the_model_that_the_route_names_too():
+    word = RoutingOverridden(phase=PHASE_KIND_IMPLEMENT, model="gpt", overridden_by="ada")
+    task = planned(word)
+    running = happened(task, asked(task), NOW)
+
+    [back] = override("t", running, RULES, PHASE_KIND_IMPLEMENT, "", "ada", "")
+
+    assert isinstance(back, RoutingOverridden) and back.request_id == ""
+    after = happened(running, back, NOW)
+    assert after.open is not None and after.override(PHASE_KIND_IMPLEMENT) == ""
+
+
+def test_a_task_that_waits_for_room_and_is_released_by_hand_goes_on_where_there_is_none():
+    full = replace(WORLD, has_room=False, open_tasks_max=1)
+    task = happened(NEW, SUBMITTED, NOW)
+    [held] = decide(task, full)
+
+    released = happened(happened(task, held, NOW), TaskReleased(released_by="ada"), NOW)
+
+    assert [type(fact) for fact in decide(released, full)] == [ClassificationRequested]
+
+
+def test_a_request_that_is_withdrawn_counts_against_no_model():
+    task = planned()
+    request = asked(task)
+    task = happened(happened(task, request, NOW), RequestExpired(request_id=request.request_id), NOW)
+
+    again = asked(task)
+
+    assert (again.model, again.request_id) == (request.model, "implement-1-2")
+    assert "is withdrawn" in summary(RequestExpired(request_id="implement-1-1"))

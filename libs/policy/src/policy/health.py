@@ -154,8 +154,13 @@ class Health:
     def _phase_requested(self, fact: PhaseRequested, event: Event, when: When) -> None:
         type = fact.task_type if fact.task_type in TYPES else TASK_TYPE_UNSPECIFIED
         asked = Request(event.id, fact.request_id, fact.model, when.sequence, type, fact.phase, fact.author_model)
-        if self._ask(asked) and (model := self._model(fact.model)):
+        if not self._ask(asked):
+            return
+        if model := self._model(fact.model):
             model.in_flight += 1
+        for other in self._models.values():
+            if other is not model:
+                other.asked_elsewhere(event.id, fact.request_id)
 
     def _gate_requested(self, fact: GateRequested, event: Event, when: When) -> None:
         type = fact.task_type if fact.task_type in TYPES else TASK_TYPE_UNSPECIFIED
@@ -273,6 +278,8 @@ class Health:
                 model.tripped(fact, when.at)
             case ModelProbed():
                 model.probed(fact, self._memory.known(fact.task_id, fact.request_id), when)
+                if self._memory.has_ended(fact.task_id):
+                    model.task_ended(fact.task_id)
             case ModelRecovered():
                 model.recovered(fact, when)
 

@@ -103,6 +103,10 @@ class Memory:
         task = self.tasks.get(task_id)
         return task.requests.get(request_id) if task else None
 
+    def has_ended(self, task_id: str) -> bool:
+        """Whether this task is known to have ended."""
+        return task_id in self._ended
+
     def end(self, task_id: str, request_id: str, end: int) -> Request | None:
         """The open request that this ends; None for one that was never seen or has ended before."""
         request = self.known(task_id, request_id)

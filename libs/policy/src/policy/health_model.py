@@ -181,6 +181,12 @@ class ModelHealth:
                 case Said.LATER:
                     breaker.probe_asked = request.sequence
 
+    def asked_elsewhere(self, task_id: str, request_id: str) -> None:
+        """What was to be this model's probe is asked of another model after all."""
+        for breaker in self.breakers():
+            if breaker.is_probed_by(task_id, request_id):
+                breaker.probe_ended()
+
     def task_ended(self, task_id: str) -> None:
         """A probe of a task that has ended is over, whatever it was waiting for."""
         for breaker in self.breakers():
@@ -193,7 +199,9 @@ class ModelHealth:
     def probed(self, fact: ModelProbed, request: Request | None, when: When) -> None:
         """A request becomes the probe; one that has ended meanwhile is judged at once."""
         self._breaker(fact.type).probed(fact)
-        if request is not None and request.end != OPEN:
+        if request is not None and request.model != self.name:
+            self.asked_elsewhere(fact.task_id, fact.request_id)
+        elif request is not None and request.end != OPEN:
             self.judge_probes(request, when)
 
     def recovered(self, fact: ModelRecovered, when: When) -> None:

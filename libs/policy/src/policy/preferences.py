@@ -24,7 +24,7 @@ from factory.task.v1 import (
 )
 
 RULES_MAX = 64
-MODELS_PER_RULE_MAX = 16
+MODELS_LISTED_MAX = 16
 OPEN_TASKS_MAX = 100_000
 
 Violation = tuple[str, str]
@@ -109,13 +109,17 @@ def _rule(field: str, rule: RoutingRule, known: list[str]) -> Iterable[Violation
         yield f"{field}.type", f"a known type, found {rule.type}"
     if rule.phase not in PhaseKind.values() or rule.phase == PHASE_KIND_CLASSIFY:
         yield f"{field}.phase", f"a phase of the routing table, found {rule.phase}"
-    if not 1 <= len(rule.models) <= MODELS_PER_RULE_MAX:
-        yield f"{field}.models", f"1 to {MODELS_PER_RULE_MAX} models, best first, found {len(rule.models)}"
+    if not rule.models:
+        yield f"{field}.models", f"1 to {MODELS_LISTED_MAX} models, best first, found none"
     yield from _names(f"{field}.models", rule.models, known)
 
 
 def _names(field: str, names: Iterable[str], known: list[str]) -> Iterable[Violation]:
     listed = list(names)
+    if len(listed) > MODELS_LISTED_MAX:
+        # Each of them with a complaint of its own would be more than an answer holds.
+        yield field, f"at most {MODELS_LISTED_MAX} models, found {len(listed):,}"
+        return
     for name in dict.fromkeys(listed):
         if name not in known:
             yield field, f"one of {', '.join(known)}, found {name[:40]!r}"

@@ -30,6 +30,7 @@ from conductor.adapters.watcher import Watcher
 from conductor.book import Book
 from conductor.budget_room import LANE_PREFIX
 from conductor.known import Known
+from conductor.next_step import due_at
 from conductor.rpc import add_rpcs
 from conductor.rules import lease_from, rules_from
 from conductor.submission import TASK_ID
@@ -45,6 +46,8 @@ OFFERS_ATTEMPTS_MAX = 5
 # A task has one timer for whatever deadline comes first; when it fires, the next one is set.
 DEADLINE_TIMER, MONTH_TIMER = "deadline", "month"
 ARMED_MAX = 100_000
+# So far into a month the clocks of all conductors agree on which one it is.
+MONTH_MARGIN = timedelta(minutes=1)
 
 
 def service(env: Mapping[str, str]) -> Service:
@@ -137,12 +140,18 @@ class Hearing:
             if request.request_id == name:
                 await self._offered(asked, request)
         await self._arm(decided.known)
+        if name == MONTH_TIMER:
+            await self._await_month(await self._tasks.fresh(task_id))
 
     async def _offer(self, known: Known, recorded: Recorded) -> None:
         """Work is published when the request itself comes back from the log, never right after the append: dying in
         between would lose it. A request that the task no longer waits for is not offered."""
-        if any(isinstance(fact, TaskHeld) and fact.cause == HOLD_CAUSE_BUDGET for fact in recorded.facts):
-            await self._set_timer(recorded.event.id, MONTH_TIMER, _next_month(datetime.now(UTC)))
+        held = [fact for fact in recorded.facts if isinstance(fact, TaskHeld)]
+        if held:
+            # One that waits for others has no request that could have its deadline watched.
+            await self._arm(known)
+        if any(fact.cause == HOLD_CAUSE_BUDGET for fact in held):
+            await self._await_month(known)
         waiting = known.waited_for()
         if waiting is not None and waiting[0].sequence == recorded.sequence:
             await self._publish(*waiting)
@@ -165,11 +174,9 @@ class Hearing:
 
     async def _arm(self, known: Known) -> None:
         """Has the task looked at when its next deadline has passed: one timer, set again when it fires."""
-        task, last = known.task, known.last
-        due = [at for at in (task.deadline, task.open.deadline if task.open else None) if at is not None]
-        if task.ended is not None or not due or last is None:
+        at, last, now = due_at(known.task), known.last, datetime.now(UTC)
+        if at is None or last is None:
             return
-        at, now = min(due), datetime.now(UTC)
         armed = self._armed.get(last.id)
         if armed is not None and now < armed <= at:
             return
@@ -177,6 +184,12 @@ class Hearing:
         if len(self._armed) >= ARMED_MAX:
             self._armed.clear()  # set once too often does no harm
         self._armed[last.id] = at
+
+    async def _await_month(self, known: Known) -> None:
+        """Has a task that waits for money looked at when the next month begins, and so month by month."""
+        task, last = known.task, known.last
+        if last is not None and task.ended is None and task.held and task.hold_cause == HOLD_CAUSE_BUDGET:
+            await self._set_timer(last.id, MONTH_TIMER, _next_month(datetime.now(UTC)) + MONTH_MARGIN)
 
     async def _set_timer(self, task_id: str, name: str, at: datetime) -> None:
         await set_timer(self._rt.nc, self._rt.settings.org, task_id, name, at)
@@ -212,6 +225,7 @@ class Hearing:
                 await self._publish(*waiting)
             await self._tasks.settle(task_id, decided.known, set(decided.known.requested))
             await self._arm(decided.known)
+            await self._await_month(decided.known)
         except Exception as error:
             log.warning("work.not_offered_again", task=task_id, error=repr(error))
             return False

@@ -22,8 +22,8 @@ from factory.budget.v1 import (
 from factory.event.v1 import AnyFact
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from conductor.budget_month import Carried, Draft, Held, Month, Order, Orders
-from conductor.budget_room import WHOLE, budget_id, calls_within, dashed
+from conductor.budget_month import Carried, Draft, Held, Month, Open, Order, Orders
+from conductor.budget_room import WHOLE, budget_id, calls_within, dashed, reservation_id
 
 POLICY_VERSION = "budget-1"
 REASON_CHARACTERS_MAX = 200
@@ -140,6 +140,11 @@ def decide(month: Month, commands: Sequence[Command], orders: Orders, carried: C
     facts: list[AnyFact] = list(adopted(month, orders, carried))
     for fact in facts:
         draft.apply(fact)
+    if facts and not month.began:
+        for request in carried.open:
+            fact = _taken_over(draft, request, carried.lease_until)
+            draft.apply(fact)
+            facts.append(fact)
     answers: list[Answer] = []
     for command in commands:
         said, answer = _obey(draft, command)
@@ -209,6 +214,23 @@ def _reserve(month: Month, asked: Reserve) -> tuple[list[AnyFact], Answer]:
         hard_pico_usd=whole.hard,
     )
     return [fact], Reserved(month.lane, fact.amount_pico_usd, calls)
+
+
+def _taken_over(month: Month, request: Open, lease_until: datetime | None) -> BudgetReserved:
+    """Keeps money for a request that was made before there was a budget, whether there is so much or not."""
+    whole = month.whole
+    return BudgetReserved(
+        reservation=reservation_id(request.task_id, request.request_id, request.model),
+        task_id=request.task_id,
+        request_id=request.request_id,
+        model=request.model,
+        amount_pico_usd=request.amount,
+        lease_until=_stamp(lease_until) if lease_until else None,
+        policy_version=POLICY_VERSION,
+        spent_pico_usd=whole.spent,
+        reserved_pico_usd=whole.reserved,
+        hard_pico_usd=whole.hard,
+    )
 
 
 def _calls_in(held: Held | None, asked: Reserve) -> int:

@@ -67,6 +67,15 @@ class Cost(NamedTuple):
     read_to: int
 
 
+class Open(NamedTuple):
+    """A request that was under way when the month had no budget yet, and the most that it may cost."""
+
+    task_id: str
+    request_id: str
+    model: str
+    amount: int
+
+
 class Carried(NamedTuple):
     """What a month had spent before it had a budget, by model, with the log read up to `read_to`.
 
@@ -75,6 +84,9 @@ class Carried(NamedTuple):
 
     by_model: Mapping[str, int] = MappingProxyType({})
     read_to: int = 0
+    # What these cost is settled when it is known; until then their worst case is reserved.
+    open: tuple[Open, ...] = ()
+    lease_until: datetime | None = None
 
     @property
     def whole(self) -> int:

@@ -34,7 +34,7 @@ from factory.task.v1 import (
 )
 from policy.ranking import WhyNot, order_for, rank
 from policy.receipts import receipt
-from policy.routes import POLICY_VERSION, phase_word
+from policy.routes import POLICY_VERSION, phase_word, steps_for
 
 from conductor.funds import Funds, funds, is_soft_limit_passed, worst_case
 from conductor.state import Failure, Step, Task
@@ -148,13 +148,18 @@ def _order(step: Step, task: Task, world: World) -> tuple[tuple[str, ...], Route
         by = next(one.by for one in task.overrides if one.phase == step.phase)
         names = (override, *(name for name in planned if name != override))
         return names, ROUTE_SOURCE_OVERRIDE, f"{by} has put {override} in charge of this phase"
-    because = _because_of(step, task, world, planned)
+    source, because = step.source, _because_of(step, task, world, planned)
+    if source == ROUTE_SOURCE_OVERRIDE:
+        # The plan was made under an architect's word that was taken back since.
+        first = dict(steps_for(task.type, task.scope))[step.phase]
+        order = order_for(task.type, task.scope, step.phase, first, world.models, world.preferences)
+        planned, source, because = order.names, order.source, order.because
     if is_soft_limit_passed(world):
         cost = {name: _worst(task, world, step.phase, name) for name in planned}
         cheapest = tuple(sorted(planned, key=lambda name: (cost[name] is None, cost[name] or 0)))
         if cheapest != planned:
-            return cheapest, step.source, "a soft limit of the project's budget is passed, so the cheapest come first"
-    return planned, step.source, because
+            return cheapest, source, "a soft limit of the project's budget is passed, so the cheapest come first"
+    return planned, source, because
 
 
 def _because_of(step: Step, task: Task, world: World, planned: Sequence[str]) -> str:

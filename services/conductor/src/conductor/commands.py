@@ -14,6 +14,7 @@ from factory.task.v1 import (
     HOLD_CAUSE_NO_MODEL,
     HOLD_CAUSE_TASK_BUDGET,
     PHASE_KIND_REVIEW,
+    ROUTE_SOURCE_OVERRIDE,
     Limits,
     PhaseKind,
     RoutingOverridden,
@@ -112,7 +113,8 @@ def override(
         return []
     asked = task.open if task.open and task.open.kind is Kind.PHASE and task.open.phase == phase else None
     # The model that works on it already goes on: its answer is paid for.
-    voided = asked.request_id if asked is not None and asked.asked_of != model else ""
+    wanted = model or _first_of_route(task, phase)
+    voided = asked.request_id if asked is not None and asked.asked_of != wanted else ""
     facts: list[AnyFact] = [
         RoutingOverridden(phase=phase, model=model, overridden_by=who, reason=reason, request_id=voided)
     ]
@@ -120,6 +122,14 @@ def override(
     if task.held and waits_for_this and task.queue[:1] == (phase,):
         facts.append(TaskReleased(reason=f"{phase_word(phase)} was given to {model or 'its route'}", released_by=who))
     return facts
+
+
+def _first_of_route(task: Task, phase: PhaseKind) -> str:
+    """The model that the plan would have do a phase of it, had nobody been put in charge."""
+    step = next((step for step in task.steps if step.phase == phase), None)
+    if step is None or step.source == ROUTE_SOURCE_OVERRIDE:
+        return ""
+    return next((name for name, why_not in step.candidates if not why_not), "")
 
 
 def _check_to_come(task_id: str, task: Task, phase: PhaseKind) -> None:

@@ -43,10 +43,7 @@ class ModelRpc(ModelServiceServicer):
 
     async def Trip(self, request: TripRequest, context: object) -> TripResponse:
         self._check(request.model)
-        pause = request.duration.ToTimedelta() if request.HasField("duration") else HAND_PAUSE
-        if not PAUSE_MIN <= pause <= PAUSE_MAX:
-            what = f"1 minute to 24 hours, found {pause.total_seconds():g} s"
-            raise Problem(grpc.StatusCode.INVALID_ARGUMENT, f"duration: {what}", violations=[("duration", what)])
+        pause = _pause(request)
         who = caller().subject
         sequence = await self._say(request.model, lambda now: tripped_by_hand(request.model, who, now, pause))
         return TripResponse(position=LogPosition(stream="EVENTS", sequence=sequence))
@@ -104,3 +101,15 @@ class ModelRpc(ModelServiceServicer):
         if model not in self._tasks.rules.models:
             what = f"one of {', '.join(sorted(self._tasks.rules.models))}, found {model[:40]!r}"
             raise Problem(grpc.StatusCode.INVALID_ARGUMENT, f"model: {what}", violations=[("model", what)])
+
+
+def _pause(request: TripRequest) -> timedelta:
+    """How long a model is to be left alone; Problem for a time that makes no sense."""
+    if not request.HasField("duration"):
+        return HAND_PAUSE
+    # As seconds: a Duration may hold more than any timedelta.
+    seconds = request.duration.seconds + request.duration.nanos / 1e9
+    if not PAUSE_MIN.total_seconds() <= seconds <= PAUSE_MAX.total_seconds():
+        what = f"1 minute to 24 hours, found {seconds:g} s"
+        raise Problem(grpc.StatusCode.INVALID_ARGUMENT, f"duration: {what}", violations=[("duration", what)])
+    return timedelta(seconds=seconds)

@@ -86,7 +86,8 @@ def next_step(task: Task, world: World) -> list[AnyFact]:
     """What a task in this state is waiting for us to start; nothing if it waits for others."""
     if not task.title or task.ended is not None or task.parked:
         return []
-    if task.deadline is not None and world.now >= task.deadline and not task.pull_request[0]:
+    deadline = _deadline_of(task)
+    if deadline is not None and world.now >= deadline:
         return [TaskFailed(reason=f"its deadline has passed ({task.deadline:%Y-%m-%d %H:%M:%S} UTC)")]
     if task.open is not None:
         until = task.open.deadline
@@ -108,6 +109,21 @@ def next_step(task: Task, world: World) -> list[AnyFact]:
     if task.queue:
         return _phase(task, world)
     return _after_phases(task, world)
+
+
+def due_at(task: Task) -> datetime | None:
+    """When something follows for a task by itself; None for one that waits for others only."""
+    if not task.title or task.ended is not None or task.parked:
+        return None
+    due = [_deadline_of(task), task.open.deadline if task.open is not None else None]
+    return min((at for at in due if at is not None), default=None)
+
+
+def _deadline_of(task: Task) -> datetime | None:
+    """By when a task has to have its pull request. While that is being opened it is too late to fail: it would be there
+    all the same, and only the request's own deadline counts."""
+    delivering = task.open is not None and task.open.kind is Kind.DELIVERY
+    return None if delivering or task.pull_request[0] else task.deadline
 
 
 def _freed(task: Task, world: World) -> list[AnyFact]:

@@ -31,6 +31,7 @@ from factory.task.v1 import (
     add_TaskServiceServicer_to_server,
 )
 from factory.task.v1 import Task as TaskMessage
+from policy.routes import ALTERNATIVES, phase_word
 from runtime import Problem, Runtime, caller
 
 from conductor import commands
@@ -45,7 +46,7 @@ from conductor.model_rpc import ModelRpc
 from conductor.project_rpc import ProjectRpc
 from conductor.review_rpc import Reviews
 from conductor.secrets import secrets_in
-from conductor.submission import TASK_ID
+from conductor.submission import TASK_ID, violations_of_limits
 from conductor.task import NEW, Task, evolve
 from conductor.views import task_view
 from conductor.wording import summary
@@ -111,6 +112,9 @@ class TaskRpc(TaskServiceServicer):
     async def Release(self, request: ReleaseRequest, context: object) -> ReleaseResponse:
         who, reason = caller().subject, screened_reason(request.reason)
         limits = request.limits if request.HasField("limits") else None
+        if violations := [*violations_of_limits(request.limits)]:
+            field, what = violations[0]
+            raise Problem(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {what}", violations=violations)
         done = await commanded(
             self._tasks,
             request.task_id,
@@ -121,6 +125,9 @@ class TaskRpc(TaskServiceServicer):
     async def Override(self, request: OverrideRequest, context: object) -> OverrideResponse:
         who, reason = caller().subject, screened_reason(request.reason)
         rules = self._tasks.rules
+        if request.phase not in ALTERNATIVES:
+            what = f"one of {', '.join(phase_word(phase) for phase in ALTERNATIVES)}, found {request.phase}"
+            raise Problem(grpc.StatusCode.INVALID_ARGUMENT, f"phase: {what}", violations=[("phase", what)])
         if request.model and request.model not in rules.models:
             what = f"one of {', '.join(sorted(rules.models))}, found {request.model[:40]!r}"
             raise Problem(grpc.StatusCode.INVALID_ARGUMENT, f"model: {what}", violations=[("model", what)])

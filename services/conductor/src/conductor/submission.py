@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from factory.artifact.v1 import ArtifactRef, Attachment
-from factory.task.v1 import Scope, SubmitRequest, TaskSubmitted, TaskType
+from factory.task.v1 import Limits, Scope, SubmitRequest, TaskSubmitted, TaskType
 
 from conductor import attachments
 from conductor.secrets import Secret, secrets_in
@@ -56,12 +56,19 @@ def violations_of(request: SubmitRequest, check_url: CheckUrl) -> list[Violation
     if request.base_branch and (not BRANCH.fullmatch(request.base_branch) or ".." in request.base_branch):
         found.append(("base_branch", f"a branch name, found {request.base_branch[:60]!r}"))
     found += attachments.violations_of(request.attachments)
-    if request.limits.HasField("timeout") and not TIMEOUT_MIN <= request.limits.timeout.ToTimedelta() <= TIMEOUT_MAX:
-        seconds = request.limits.timeout.ToTimedelta().total_seconds()
-        found.append(("limits.timeout", f"1 minute to 366 days, found {seconds:g} s"))
-    if request.limits.HasField("max_cost_pico_usd") and request.limits.max_cost_pico_usd <= 0:
-        found.append(("limits.max_cost_pico_usd", f"more than 0, found {request.limits.max_cost_pico_usd}"))
+    found += violations_of_limits(request.limits)
     return found
+
+
+def violations_of_limits(limits: Limits) -> Iterable[Violation]:
+    """Everything that is wrong with the limits of a task."""
+    if limits.HasField("timeout"):
+        # As seconds: a Duration may hold more than any timedelta.
+        seconds = limits.timeout.seconds + limits.timeout.nanos / 1e9
+        if not TIMEOUT_MIN.total_seconds() <= seconds <= TIMEOUT_MAX.total_seconds():
+            yield "limits.timeout", f"1 minute to 366 days, found {seconds:g} s"
+    if limits.HasField("max_cost_pico_usd") and limits.max_cost_pico_usd <= 0:
+        yield "limits.max_cost_pico_usd", f"more than 0, found {limits.max_cost_pico_usd}"
 
 
 def task_id_for(org: str, project: str, key: str) -> str:

@@ -133,7 +133,9 @@ def _apply(task: Task, fact: AnyFact, at: datetime) -> Task:
         case RoutingOverridden():
             return _overridden(task, fact)
         case RequestExpired(request_id=id):
-            return _expired(replace(task, open=None), task.open) if task.open and task.open.request_id == id else task
+            if task.open is None or task.open.request_id != id:
+                return task
+            return _expired(replace(task, open=None), task.open, withdrawn=not fact.HasField("deadline"))
         case _:
             # Calls, prices and erasures are told to others; no decision about this task hangs on them.
             return task
@@ -257,8 +259,11 @@ def _completed(task: Task, was: Open, fact: PhaseCompleted) -> Task:
     return replace(task, change=fact.change_digest, author_phase=was.phase, author_model=was.asked_of, wrote=wrote)
 
 
-def _expired(task: Task, was: Open) -> Task:
-    """Nobody has answered in time: as a failure for a phase, as a trouble that holds for anything else."""
+def _expired(task: Task, was: Open, *, withdrawn: bool) -> Task:
+    """Nobody has answered in time: as a failure for a phase, as a trouble that holds for anything else. One that was
+    withdrawn before anybody could is no failure of its model."""
+    if withdrawn:
+        return replace(task, attempts=task.attempts + 1)
     if was.kind is Kind.PHASE:
         failed = Failure(was.request_id, was.asked_of, PHASE_FAILURE_DEADLINE, "", timedelta())
         return replace(task, attempts=task.attempts + 1, failures=(*task.failures, failed))
@@ -325,14 +330,20 @@ def _steered(
 
 def _released(task: Task, fact: TaskReleased) -> Task:
     limit = fact.limits.max_cost_pico_usd if fact.limits.HasField("max_cost_pico_usd") else task.max_cost_pico_usd
+    deadline = task.deadline
+    if fact.limits.HasField("timeout") and task.submitted_at is not None:
+        deadline = task.submitted_at + fact.limits.timeout.ToTimedelta()
     return replace(
         task,
         held="",
         hold_cause=HOLD_CAUSE_UNSPECIFIED,
         hold_budget="",
         trouble=None,
+        # Whoever lets one in that waits for room need not wait until there is some.
+        admitted=task.admitted or task.hold_cause == HOLD_CAUSE_CAPACITY,
         failures=task.failures if task.hold_cause in PASSING_HOLDS else (),
         max_cost_pico_usd=limit,
+        deadline=deadline,
     )
 
 

@@ -6,7 +6,7 @@ from factory.task.v1 import Candidate, OverriddenPhase, PlannedPhase
 from factory.task.v1 import Task as TaskMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from conductor.next_step import notes_for_reviewer
+from conductor.next_step import due_at, notes_for_reviewer
 from conductor.task import Task
 from conductor.wording import doing, state_of, waiting_for
 
@@ -56,12 +56,9 @@ def task_view(task_id: str, task: Task) -> TaskMessage:
 
 def _next_timer(task: Task) -> datetime | None:
     """When something happens by itself: a retry, or a deadline."""
-    if task.ended is not None:
-        return None
-    if task.open is not None and task.open.not_before is not None:
+    if task.ended is None and task.open is not None and task.open.not_before is not None:
         return task.open.not_before
-    due = [at for at in (task.deadline, task.open.deadline if task.open else None) if at is not None]
-    return min(due, default=None)
+    return due_at(task)
 
 
 def _moment(at: datetime | None) -> Timestamp | None:

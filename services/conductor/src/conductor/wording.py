@@ -143,6 +143,8 @@ def _of_the_task(fact: AnyFact) -> str:
             words = f"{who} gives {phase} to {fact.model}" if fact.model else f"{who} gives {phase} back to its route"
             return words + (f"; {fact.request_id} is stopped" if fact.request_id else "")
         case RequestExpired():
+            if not fact.HasField("deadline"):
+                return f"{fact.request_id} is withdrawn: the money for it was given back before it was offered"
             return (
                 f"{fact.request_id} is void: nobody answered it by {fact.deadline.ToDatetime():%Y-%m-%d %H:%M:%S} UTC"
             )

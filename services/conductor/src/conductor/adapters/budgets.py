@@ -190,15 +190,16 @@ class Budgets:
             held = of_month.month.held(reservation)
         return held is not None or of_month.month.cost(reservation) is not None
 
-    async def draws_on(self, project: str, month: str, sequence: int) -> str:
+    async def draws_on(self, project: str, month: str, sequence: int, reservation: str = "") -> str:
         """The lane that pays for a request which stands at `sequence` in the log without a reservation; "" for none.
 
         Somebody may have set the first budget while the request was being made: what it costs is settled there.
         """
         if await self.standings(project, month) == ():
             return ""
-        lane = self._lane(lane_id(project, month))
-        return lane.month.lane if lane.month.began and sequence > lane.month.carried_read_to else ""
+        of_month = self._lane(lane_id(project, month)).month
+        taken_over = of_month.held(reservation) is not None or of_month.cost(reservation) is not None
+        return of_month.lane if of_month.began and (taken_over or sequence > of_month.carried_read_to) else ""
 
     async def set(self, request: SetBudgetRequest, who: str) -> Standing:
         """Sets limits from this month on, for the project or one model."""
@@ -287,7 +288,8 @@ class Budgets:
         """What was spent before the month had a budget: nothing where one stood when the month began."""
         if any(order.since < month for order in orders.by_model.values()):
             return Carried({}, orders.read_to)
-        return await self._spent_so_far(project, month)
+        carried = await self._spent_so_far(project, month)
+        return carried._replace(lease_until=self._now() + self._lease)
 
     async def _set_timer(self, lane: str, at: datetime) -> datetime:
         await set_timer(self._nc, self._log.org, lane, TIMER, at)

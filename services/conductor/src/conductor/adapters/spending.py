@@ -9,14 +9,17 @@ from factory.task.v1 import TaskSubmitted
 from policy.calls import Tally
 from policy.prices import PriceBook
 
-from conductor.budget_month import Carried
+from conductor.budget_month import Carried, Open
 from conductor.budget_room import CALLS_MAX, month_of
 from conductor.known import Known
 
+# Open requests for which money is kept one by one; all of it goes into one event. What more there are counts as spent.
+OPEN_CARRIED_MAX = 256
+
 
 async def spent_so_far(events: EventLog, prices: PriceBook, project: str, month: str) -> Carried:
-    """What the calls of a project's tasks have cost in a month, worst case where not known, and what its open requests
-    may still cost; by model, and as a whole under ""."""
+    """What the calls of a project's tasks have cost in a month, worst case where not known, and its open
+    requests; by model, and as a whole under ""."""
     until = await events.last_sequence()
     known: dict[str, Known] = {}
     async for batch in events.follow(after=0):
@@ -26,11 +29,14 @@ async def spent_so_far(events: EventLog, prices: PriceBook, project: str, month:
         if not until or (batch and batch[-1].sequence >= until):
             break
     spent: defaultdict[str, int] = defaultdict(int)
-    for task in known.values():
-        for model, amount in _of_task(task, prices, month).items():
+    going_on: list[Open] = []
+    for id, task in known.items():
+        asked = _open_request(id, task) if len(going_on) < OPEN_CARRIED_MAX else None
+        going_on += [asked] if asked else []
+        for model, amount in _of_task(id, task, prices, month, asked).items():
             spent[model] += amount
             spent[""] += amount
-    return Carried(dict(spent), until)
+    return Carried(dict(spent), until, tuple(going_on))
 
 
 def _take(known: dict[str, Known], recorded: Recorded, project: str) -> None:
@@ -41,14 +47,23 @@ def _take(known: dict[str, Known], recorded: Recorded, project: str) -> None:
         known[id].learn(recorded)
 
 
-def _of_task(task: Known, prices: PriceBook, month: str) -> Mapping[str, int]:
+def _open_request(id: str, task: Known) -> Open | None:
+    """The request that a task waits for, with the most that it may cost."""
+    waiting = task.waited_for()
+    if waiting is None or not isinstance(waiting[1], PhaseRequested) or task.task.ended is not None:
+        return None
+    request = waiting[1]
+    most = (request.calls_max or CALLS_MAX) * request.worst_case_pico_usd
+    return Open(id, request.request_id, request.model, most)
+
+
+def _of_task(id: str, task: Known, prices: PriceBook, month: str, reserved: Open | None) -> Mapping[str, int]:
+    """What the calls of a task have cost in a month, and its open request may cost, unless money is kept for that."""
     spent: defaultdict[str, int] = defaultdict(int)
     for call in task.calls.values():
-        if month_of(call.began_at) == month:
+        if month_of(call.began_at) == month and not (reserved and call.fact.request_id == reserved.request_id):
             tally: Tally = task.cost_of_call(call.call_id, prices)
             spent[call.fact.model] += tally.cost_pico_usd + tally.uncertain_cost_pico_usd
-    waiting = task.waited_for()
-    if waiting is not None and isinstance(waiting[1], PhaseRequested) and task.task.ended is None:
-        request = waiting[1]
-        spent[request.model] += (request.calls_max or CALLS_MAX) * request.worst_case_pico_usd
+    if reserved is None and (asked := _open_request(id, task)) is not None:
+        spent[asked.model] += asked.amount
     return spent

@@ -132,10 +132,10 @@ class Tasks:
         for request_id in sorted(request_ids & known.answered & known.requested.keys()):
             sequence, model = known.requested[request_id]
             draw = known.draws.get(request_id)
-            lane = draw.lane if draw else await self._drawn_on_later(known.task.project, sequence)
+            reservation, read_to = reservation_id(task_id, request_id, model), known.read_to
+            lane = draw.lane if draw else await self._drawn_on_later(known.task.project, sequence, reservation)
             if lane:
                 amount, uncertain = self._cost(known, request_id)
-                reservation, read_to = reservation_id(task_id, request_id, model), known.read_to
                 await self._budgets.settle(lane, reservation, model, amount, uncertain, read_to=read_to)
 
     async def confirmed(self, task_id: str, known: Known, request: PhaseRequested) -> bool:
@@ -158,12 +158,12 @@ class Tasks:
 
         await self.command(task_id, judge)
 
-    async def _drawn_on_later(self, project: str, sequence: int) -> str:
+    async def _drawn_on_later(self, project: str, sequence: int, reservation: str) -> str:
         """The lane that pays for a request that was made without a reservation; "" for none, as for most."""
         month = month_of(datetime.now(UTC))
         if self._budgets.known_standings(project, month) == ():
             return ""
-        return await self._budgets.draws_on(project, month, sequence)
+        return await self._budgets.draws_on(project, month, sequence, reservation)
 
     async def looked_up(self, task_id: str, request_id: str, model: str) -> Awaiting | Ended | NeverMade:
         """What became of a request whose lease has ended."""

@@ -21,7 +21,8 @@ from conductor.roster import Place
 
 log = structlog.get_logger()
 
-# How many tasks that wait for money are tried when some has come free: the next ones get their turn when these have.
+# How many tasks that wait for money are tried at once when some has come free: so many of those that have waited
+# longest, and as many of those behind them in turn, for what is too little for the first may be enough for another.
 TRIED_FOR_MONEY_MAX = 8
 
 
@@ -37,6 +38,8 @@ class Watcher:
         # what lies before this was over when we came: it is only read
         self._history_to = 0
         self._reacting: dict[str, asyncio.Task[None]] = {}
+        # how many of a project's tasks behind the oldest were tried already since money has come free
+        self._tried: dict[str, int] = {}
 
     async def run(self, history_to: int) -> None:
         """Follows the log for ever; up to `history_to` nothing is reacted to."""
@@ -102,12 +105,24 @@ class Watcher:
         """Lets tasks of a project go on that waited for room or for money: as many as may, the oldest first."""
         roster = self._book.roster
         room = self._tasks.open_tasks_max(project) - roster.open_tasks(project)
-        waiting = [
-            *roster.waiting(project, Place.FOR_ROOM, room),
-            *roster.waiting(project, Place.FOR_MONEY, TRIED_FOR_MONEY_MAX),
-        ]
+        waiting = [*roster.waiting(project, Place.FOR_ROOM, room), *self._next_for_money(project)]
         for task_id in waiting:
             try:
                 await self._tasks.advance(task_id, at_least=roster.last_seen(task_id), cause=None)
-            except TROUBLES_THAT_PASS as error:
+            except Exception as error:
+                # One that cannot be decided about must not keep those behind it waiting.
                 log.warning("task.not_woken", task=task_id, error=repr(error))
+                if isinstance(error, TROUBLES_THAT_PASS):
+                    self._book.freed.add(project)  # nobody else may ever say that there is room
+        if self._tried.get(project):
+            self._book.freed.add(project)
+
+    def _next_for_money(self, project: str) -> list[str]:
+        """The tasks whose turn it is to be tried, until all that wait have been."""
+        queue = self._book.roster.waiting(project, Place.FOR_MONEY, self._book.roster.count(project, Place.FOR_MONEY))
+        oldest, others = queue[:TRIED_FOR_MONEY_MAX], queue[TRIED_FOR_MONEY_MAX:]
+        tried = self._tried.pop(project, 0)
+        upto = tried + TRIED_FOR_MONEY_MAX
+        if upto < len(others):
+            self._tried[project] = upto
+        return [*oldest, *others[tried:upto]]
