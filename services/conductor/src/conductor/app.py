@@ -160,7 +160,7 @@ class Hearing:
             if not await self._tasks.confirmed(asked.event.id, known, request):
                 await self._tasks.withdraw(asked.event.id, request.request_id)
                 return
-        await publish_work(self._rt.nc, asked, request, first=self._tasks.first(asked.event.id))
+        await publish_work(self._rt.nc, asked, request, places=self._tasks.places(asked))
 
     async def _arm(self, known: Known) -> None:
         """Has the task looked at when its next deadline has passed: one timer, set again when it fires."""

@@ -39,8 +39,8 @@ class Known:
     task: Task = NEW
     # the end of the conductor's own lane: what a decision must follow
     tip: Tip = field(default_factory=Tip)
-    # where its first event stands
-    first: int = 0
+    # where its events stand
+    places: list[int] = field(default_factory=list)
     read_to: int = 0
     last: Event | None = None
     # the event that holds the request that the task waits for, and the request
@@ -57,7 +57,7 @@ class Known:
         if recorded.sequence <= self.read_to:
             return
         event = recorded.event
-        self.first = self.first or recorded.sequence
+        self.places.append(recorded.sequence)
         self.task = evolve(self.task, recorded)
         self.read_to, self.last = recorded.sequence, event
         for position, fact in enumerate(recorded.facts):

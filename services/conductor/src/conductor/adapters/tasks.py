@@ -5,6 +5,7 @@ again. Deciding twice is harmless.
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -67,10 +68,10 @@ class Tasks:
         """Waits until this conductor has read the log so far."""
         await self._progress.reach(sequence)
 
-    def first(self, task_id: str) -> int:
-        """Where the task's first event stands in the log; 0 for a task that is not kept."""
-        known = self._kept.get(task_id)
-        return known.first if known else 0
+    def places(self, asked: Recorded) -> Sequence[int]:
+        """Where the events of a task stand in the log, up to this one; nothing for a task that is not kept."""
+        known = self._kept.get(asked.event.id)
+        return known.places[: bisect_right(known.places, asked.sequence)] if known else ()
 
     def open_tasks_max(self, project: str) -> int:
         """How many tasks of a project may be open at once."""
