@@ -93,8 +93,9 @@ class Hearing:
     async def event(self, raw: Any) -> None:
         """Something happened: start what follows from it, if anything does."""
         sequence = raw.metadata.sequence.stream
+        await self._tasks.reach(sequence)
         try:
-            recorded = read_event(raw.data, sequence, raw.subject)
+            recorded = self._tasks.recent(sequence) or read_event(raw.data, sequence, raw.subject)
         except DecodeError as error:
             await self._set_aside(raw, f"not an event: {error}")
             return

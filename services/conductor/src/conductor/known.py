@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from eventlog import Recorded, Tip
-from eventlog.work import Request, Result, requests_in
+from eventlog.work import Request, Result
 from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.event.v1 import AnyFact, Event
 from factory.phase.v1 import PhaseCompleted, PhaseFailed, PhaseRequested
@@ -65,7 +65,9 @@ class Known:
         if event.producer == CONDUCTOR:
             self.tip = recorded.tip
             wanted = self.task.open.request_id if self.task.open else ""
-            self.asked = next(((recorded, r) for r in requests_in(event) if r.request_id == wanted), self.asked)
+            for fact in recorded.facts:
+                if isinstance(fact, Request) and fact.request_id == wanted:
+                    self.asked = recorded, fact
 
     def waited_for(self) -> tuple[Recorded, Request] | None:
         """The one request that the task waits for, with the event that holds it; None while it waits for none."""

@@ -27,13 +27,15 @@ from conductor.book import Book
 from conductor.budget import Reserved
 from conductor.budget_room import Awaiting, Ended, NeverMade, lane_id, month_of, project_and_month, reservation_id
 from conductor.known import Known
-from conductor.next_step import decide
+from conductor.next_step import decide, waits
 from conductor.rules import Rules
 from conductor.world import World
 
 log = structlog.get_logger()
 
 TASKS_KEPT_MAX = 2_000
+# The consumer brings an event soon after it was read: more than may be in hand at once.
+RECENT_MAX = 1_024
 ATTEMPTS_MAX = 12
 
 
@@ -56,17 +58,25 @@ class Tasks:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # what this conductor has said of a task and may not have read yet
         self._said: dict[str, int] = {}
+        # the last events of all, each at its sequence modulo RECENT_MAX
+        self._recent: list[Recorded | None] = [None] * RECENT_MAX
         self.book = book
         self.rules = rules
 
     def observe(self, recorded: Recorded) -> None:
-        """Takes the next event of the log in, if it is about a task that is kept."""
+        """Takes the next event of the log in."""
+        self._recent[recorded.sequence % RECENT_MAX] = recorded
         if (known := self._kept.get(recorded.event.id)) is not None:
             known.learn(recorded)
 
     async def reach(self, sequence: int) -> None:
         """Waits until this conductor has read the log so far."""
         await self._progress.reach(sequence)
+
+    def recent(self, sequence: int) -> Recorded | None:
+        """The event at this place as it was read; None where it was not lately, or could not be read."""
+        recorded = self._recent[sequence % RECENT_MAX]
+        return recorded if recorded and recorded.sequence == sequence and recorded.event.event_id else None
 
     def places(self, asked: Recorded) -> Sequence[int]:
         """Where the events of a task stand in the log, up to this one; nothing for a task that is not kept."""
@@ -90,6 +100,9 @@ class Tasks:
 
     async def advance(self, task_id: str, *, at_least: int, cause: Event | None) -> Decided:
         """Decides what follows for a task, if anything does."""
+        known = await self.known(task_id, at_least=at_least)
+        if waits(known.task, datetime.now(UTC)):
+            return Decided(known, known.read_to)
         return await self._decide(task_id, lambda known, world: decide(known.task, world), at_least, cause)
 
     async def command(self, task_id: str, judge: Callable[[Known], Sequence[AnyFact]]) -> Decided:
