@@ -29,6 +29,7 @@ from eventlog.jetstream import (
     leader_next,
 )
 from eventlog.past import Past, Recorded, Tip
+from eventlog.publishing import publish
 
 log = structlog.get_logger()
 
@@ -69,7 +70,6 @@ class EventLog:
 
     def __init__(self, nc: Client, *, org: str, service: str, now: Callable[[], datetime] | None = None) -> None:
         self._nc = nc
-        self._js = nc.jetstream(timeout=APPEND_TIMEOUT_S)
         self._now = now or (lambda: datetime.now(UTC))
         # where the lanes end that were written to last
         self._tips: dict[str, Tip] = {}
@@ -99,8 +99,8 @@ class EventLog:
         headers = _headers(event, after)
         for attempt in range(APPEND_ATTEMPTS_MAX):
             try:
-                ack = await self._js.publish(subject, raw, headers=headers, timeout=APPEND_TIMEOUT_S)
-                return self._said(Recorded(event, ack.seq, raw))
+                sequence = await publish(self._nc, subject, raw, headers=headers, timeout_s=APPEND_TIMEOUT_S)
+                return self._said(Recorded(event, sequence, raw))
             except APIError as error:
                 if error.err_code not in {WRONG_LAST_SEQUENCE, *STILL_IN_PROCESS} and error.code != 503:
                     raise

@@ -29,6 +29,7 @@ from eventlog import subjects
 from eventlog.facts import facts_of
 from eventlog.jetstream import MESSAGES_PER_SUBJECT_EXCEEDED
 from eventlog.past import Past, Recorded
+from eventlog.publishing import publish
 
 SEQUENCE_HEADER = "Factory-Sequence"
 # Where the log of the item's id begins: without it a server looks through all that came before.
@@ -160,7 +161,7 @@ async def publish_work(nc: Client, recorded: Recorded, request: Request, *, plac
     if 0 < len(places) <= PLACES_MAX:
         headers[PLACES_HEADER] = " ".join(map(str, places))
     try:
-        await nc.jetstream().publish(subject, recorded.raw, headers=headers, timeout=PUBLISH_TIMEOUT_S)
+        await publish(nc, subject, recorded.raw, headers=headers, timeout_s=PUBLISH_TIMEOUT_S)
     except APIError as error:
         if error.err_code != MESSAGES_PER_SUBJECT_EXCEEDED:
             raise
