@@ -12,7 +12,7 @@ from conductor.book import Book
 from conductor.budget import Adopt, Command, Expire, Extend, Release, Reserve, Reserved, Settle, Swept
 from conductor.budget import decide as decide_money
 from conductor.budget_month import NO_ORDERS, Carried, Held, Month, Orders, standings_of
-from conductor.budget_room import lane_id, month_of
+from conductor.budget_room import lane_id, month_of, reservation_id
 from conductor.commands import Refused
 from conductor.known import CONDUCTOR, Known
 from conductor.next_step import decide
@@ -72,8 +72,8 @@ class Conductor:
     def world(self, id: str, now: datetime) -> World:
         standings = standings_of(self.month, self.orders)
 
-        def reserved(request_id: str) -> int:
-            held = self.month.held(f"{id}.{request_id}")
+        def reserved(request_id: str, model: str) -> int:
+            held = self.month.held(reservation_id(id, request_id, model))
             return held.amount if held else 0
 
         lane = LANE if standings else ""
@@ -202,7 +202,7 @@ class Run:
                 self.sweep()
 
     def _reserve(self, id: str, fact: PhaseRequested, drawn: set[str]) -> bool:
-        reservation, until = f"{id}.{fact.request_id}", self.now + LEASE
+        reservation, until = reservation_id(id, fact.request_id, fact.model), self.now + LEASE
         answer = self.money(
             Reserve(reservation, id, fact.request_id, fact.model, fact.worst_case_pico_usd, fact.calls_max, until)
         )
@@ -263,7 +263,7 @@ class Run:
 
     def confirmed(self, id: str, request: PhaseRequested) -> bool:
         """Whether what a request needs is kept for it; else it is void."""
-        reservation = f"{id}.{request.request_id}"
+        reservation = reservation_id(id, request.request_id, request.model)
         if not request.budget or self.month.cost(reservation) is not None:
             return True
         if self.month.held(reservation) is not None:
@@ -276,7 +276,7 @@ class Run:
 
     def _found(self, reservation: str, held: Held) -> Settle | Release | Extend:
         known = self.truth[held.task_id]
-        if held.request_id not in known.requested:
+        if held.request_id not in known.requested or known.requested[held.request_id][1] != held.model:
             return Release(reservation, "the request was never made")
         if known.is_awaited(held.request_id, self.now):
             return Extend(reservation, self.now + LEASE)
@@ -287,7 +287,7 @@ class Run:
         assert not tally.unknown_calls, f"every call of {request_id} has a bound"
         most = tally.cost_pico_usd + tally.uncertain_cost_pico_usd
         model = known.requested[request_id][1]
-        return Settle(f"{id}.{request_id}", model, most, tally.uncertain_cost_pico_usd, known.read_to)
+        return Settle(reservation_id(id, request_id, model), model, most, tally.uncertain_cost_pico_usd, known.read_to)
 
     # What people do, with the newest log before their eyes.
 

@@ -2,7 +2,7 @@
 
 Conductor and executors are processes of their own and write the same facts as in production. The provider is inside the
 executors and answers at once, AND SO IS THE DESK: no checkout, no edits, no artifact on disk (see
-`pipeline_executor.py`; `tests/bench/executor.py` measures the real desk). The floor is two processes that move the same
+`pipeline_executor.py`; `tests/bench/model_calls.py` measures the real desk). The floor is two processes that move the same
 number of messages of the same sizes in the same shape with nats-py alone, in turns with the real ones.
 """
 
@@ -159,7 +159,7 @@ def shown(result: dict[str, Any]) -> Table:
     table = Table(
         title="Five phases through the real conductor and executors, beside raw nats-py moving the same messages",
         caption="Instant provider AND IN-PROCESS DESK in the executors: no git, no edits, no artifact on disk; "
-        "tests/bench/executor.py measures the real desk.",
+        "tests/bench/model_calls.py measures the real desk.",
     )
     for column in ("sync", "nodes", "in flight", "pipelines/s", "floor", "ratio", "ms/step", "floor", "×", "messages"):
         table.add_column(column, justify="left" if column == "sync" else "right")

@@ -1,7 +1,7 @@
 """The real executor with two things replaced, so that nothing is measured but the way through the log.
 
 The provider is in this process and answers at once. The desk is in this process too: no checkout, no edits applied, no
-artifact on disk; `tests/bench/executor.py` measures the real one. The worker loop, the decisions, the prompt and every
+artifact on disk; `tests/bench/model_calls.py` measures the real one. The worker loop, the decisions, the prompt and every
 fact are the executor's own.
 """
 

@@ -15,6 +15,7 @@ from conductor.budget_room import (
     reservation_id,
 )
 from conductor.known import Known
+from conductor.next_step import waits
 from conductor.world import World
 from eventlog import Conflict, Tip
 from factory.event.v1 import AnyFact, Event
@@ -54,6 +55,9 @@ class Decider(Treasurer):
         return (yield from self.known(id, tip.sequence))
 
     def advance(self, id: str, at_least: int, cause: Event | None) -> Generator[str | int, None, Known]:
+        known = yield from self.known(id, at_least)
+        if waits(known.task, self.world.moment):
+            return known
         decide = self.world.parts.decide
         return (yield from self.decide(id, lambda known, world: decide(known.task, world), at_least, cause))
 

@@ -256,12 +256,8 @@ class Treasurer(Reader):
         known: dict[str, Known] = {}
         for stored in self.world.log.events[:until]:
             spending._take(known, stored, month.project)
-        spent: dict[str, int] = {}
-        for task in known.values():
-            for model, amount in spending._of_task(task, self.book.prices, month.month).items():
-                for whose in (model, ""):
-                    spent[whose] = spent.get(whose, 0) + amount
-        return Carried(spent, until)
+        found = spending.carried(known, self.book.prices, month.month, until)
+        return found._replace(lease_until=self.world.moment + LEASE)
 
     def lease_timer(self, id: str) -> Doing:
         """Leases may have ended: finds out what became of their requests, and watches on while any are open."""

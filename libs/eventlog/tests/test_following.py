@@ -7,7 +7,7 @@ import pytest
 from embedded.nats import Nats
 from eventlog import EventLog, Tip, connect
 from eventlog.following import Follower
-from eventlog.headers import plain_headers
+from eventlog.headers import Headers, plain_headers
 from factory.task.v1 import TaskSubmitted
 from hypothesis import given as forall
 from hypothesis import strategies as st
@@ -136,3 +136,14 @@ def test_headers_are_read_as_nats_py_reads_them_or_left_to_it(headers: list[tupl
 
 def test_plain_headers_are_not_left_to_nats_py():
     assert plain_headers(b"Nats-Sequence: 7\r\nce-type:x\r\n\r\n") == {"Nats-Sequence": "7", "ce-type": "x"}
+
+
+@forall(st.lists(st.tuples(HEADER_TEXT, HEADER_TEXT), max_size=4), st.integers(1, 9))
+def test_a_header_is_the_same_whether_it_is_looked_for_or_all_are_read(headers: list[tuple[str, str]], sequence: int):
+    told = [*headers, ("Nats-Subject", "factory.evt.x"), ("Nats-Sequence", str(sequence))]
+    raw = "".join(f"{name}: {value}\r\n" for name, value in told).encode() + b"\r\n"
+    all_of_them = Client()._parse_header_lines(raw)
+
+    for name in (*all_of_them, "Nats-Missing", "Status"):
+        assert Headers(raw, Client()._parse_header_lines).get(name) == all_of_them.get(name)
+    assert dict(Headers(raw, Client()._parse_header_lines)) == all_of_them

@@ -47,6 +47,24 @@ async def test_of_two_writers_at_one_version_exactly_one_wins(nc: Client) -> Non
     assert len((await writers[0].read("t1")).events) == 1
 
 
+async def test_a_past_whose_places_are_known_is_the_one_that_is_found_by_looking(nc: Client) -> None:
+    conductor, classifier = log_of(nc), log_of(nc, "classifier")
+    first = await conductor.append("t1", [TaskSubmitted(title="One")], after=Tip())
+    await conductor.append("t2", [TaskSubmitted(title="Another")], after=Tip())
+    second = await classifier.append("t1", [TaskClassified(type=TASK_TYPE_API)], after=Tip())
+    last = await conductor.append("t1", [TaskFailed(reason="no")], after=first.tip)
+    looked_for = await conductor.read("t1", at_least=last.sequence)
+
+    for places in (
+        [first.sequence, second.sequence, last.sequence],
+        [first.sequence, second.sequence],  # what came later is looked for
+        [first.sequence, first.sequence + 1],  # one of them is another task's
+        [second.sequence, last.sequence],  # a lane without its beginning
+        [first.sequence, last.sequence + 100],  # not in the log yet
+    ):
+        assert await conductor.read("t1", at_least=last.sequence, places=places) == looked_for
+
+
 async def test_lanes_of_one_task_do_not_stand_in_each_others_way(nc: Client) -> None:
     conductor, classifier = log_of(nc), log_of(nc, "classifier")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -61,7 +62,9 @@ class Lane(EventLog):
             raise LogUnavailable("after it was stored")
         return recorded
 
-    async def read(self, id: str, *, at_least: int = 0, known: Past | None = None, first: int = 0) -> Past:
+    async def read(
+        self, id: str, *, at_least: int = 0, known: Past | None = None, first: int = 0, places: Sequence[int] = ()
+    ) -> Past:
         await self._others_first()
         past = known or Past()
         return past + tuple(recorded for recorded in self.of(id) if recorded.sequence > past.read_to)

@@ -1,11 +1,15 @@
-"""Batched direct gets, which nats-py does not offer: many messages of a stream for one request.
+"""Direct gets of many messages, which nats-py does not offer: those that match a subject, or those at given places.
 
 A connection has one inbox for all of its reads: to subscribe and unsubscribe for each would cost more than the read.
 """
 
 import asyncio
+import contextlib
 import json
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from nats.aio.client import Client
@@ -32,19 +36,37 @@ class Batch:
 
 async def direct_batch(nc: Client, stream: str, subject: str, *, start: int, batch: int = DIRECT_BATCH) -> Batch:
     """Up to `batch` messages that match `subject`, from `start` on. Any replica may answer, and may be behind."""
-    if (inbox := _INBOXES.get(nc)) is None:
-        inbox = _INBOXES[nc] = _Inbox(nc)
-    return await inbox.read(nc, stream, subject, max(start, 1), batch)
+    async with _inbox(nc).asked(nc, stream, _Scan(subject), [_scan(subject, start, batch)]) as scan:
+        return await scan.ended
+
+
+async def direct_places(nc: Client, stream: str, places: Sequence[int], subject: str) -> Batch:
+    """The messages at these places of the stream, in order, and what matches `subject` after the last of them.
+
+    Each is found at once, whatever lies between them.
+    """
+    wanted, inbox = sorted(set(places)), _inbox(nc)
+    gets = [b'{"seq":%d}' % place for place in wanted]
+    scan = _scan(subject, wanted[-1] + 1, DIRECT_BATCH)
+    async with (
+        inbox.asked(nc, stream, _Places(wanted), gets) as at_places,
+        inbox.asked(nc, stream, _Scan(subject), [scan]) as after,
+    ):
+        found, newer = await at_places.ended, await after.ended
+        return Batch((*found.messages, *newer.messages), newer.pending)
+
+
+def _scan(subject: str, start: int, batch: int) -> bytes:
+    return json.dumps({"seq": max(start, 1), "batch": batch, "next_by_subj": subject}).encode()
 
 
 class _Read:
     """What has been heard of one read so far."""
 
-    def __init__(self, subject: str, loop: asyncio.AbstractEventLoop) -> None:
-        self.ended: asyncio.Future[Batch] = loop.create_future()
-        self._subject = subject
-        self._loop = loop
-        self._found: list[Recorded] = []
+    def __init__(self, what: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[Batch] = self._loop.create_future()
+        self._what = what
         self._heard = 0
         self.watch()
 
@@ -54,6 +76,32 @@ class _Read:
             self._fail(f"no answer within {ANSWER_TIMEOUT_S} s")
         else:
             self.timer = self._loop.call_later(ANSWER_TIMEOUT_S, self.watch, self._heard)
+
+    def close(self) -> None:
+        """Nobody waits for it any more."""
+        self.timer.cancel()
+        if not self.ended.cancel() and not self.ended.cancelled():
+            self.ended.exception()  # it was seen, or another answer has told already
+
+    @abstractmethod
+    def take(self, message: Msg) -> None:
+        """Hears one answer."""
+
+    def _end(self, batch: Batch) -> None:
+        if not self.ended.done():
+            self.ended.set_result(batch)
+
+    def _fail(self, why: str) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(ReadFailed(f"direct get of {self._what}: {why}"))
+
+
+class _Scan(_Read):
+    """All that matches a subject: the answers come in order, and then their end."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(repr(subject))
+        self._found: list[Recorded] = []
 
     def take(self, message: Msg) -> None:
         self._heard += 1
@@ -74,13 +122,30 @@ class _Read:
             case status:
                 self._fail(f"{status} {headers.get('Description', '')}")
 
-    def _end(self, batch: Batch) -> None:
-        if not self.ended.done():
-            self.ended.set_result(batch)
 
-    def _fail(self, why: str) -> None:
-        if not self.ended.done():
-            self.ended.set_exception(ReadFailed(f"direct get of {self._subject!r}: {why}"))
+class _Places(_Read):
+    """One message for each place: the answers come in any order, for replicas may share them."""
+
+    def __init__(self, places: Sequence[int]) -> None:
+        super().__init__(f"{len(places)} places")
+        self._missing = set(places)
+        self._found: list[Recorded] = []
+
+    def take(self, message: Msg) -> None:
+        self._heard += 1
+        headers = message.headers or {}
+        if status := headers.get("Status", ""):
+            self._fail(f"{status} {headers.get('Description', '')}")
+            return
+        sequence = int(headers["Nats-Sequence"])
+        if sequence in self._missing:
+            self._missing.discard(sequence)
+            self._found.append(stored(message.data, sequence, headers["Nats-Subject"]))
+        if not self._missing:
+            self._end(Batch(tuple(sorted(self._found, key=lambda recorded: recorded.sequence)), 0))
+
+
+R = TypeVar("R", bound=_Read)
 
 
 class _Inbox:
@@ -92,22 +157,23 @@ class _Inbox:
         self._last = 0
         self._subscribed: asyncio.Task[Subscription] | None = None
 
-    async def read(self, nc: Client, stream: str, subject: str, start: int, batch: int) -> Batch:
+    @contextlib.asynccontextmanager
+    async def asked(self, nc: Client, stream: str, read: R, requests: Sequence[bytes]) -> AsyncIterator[R]:
+        """Asks, and hears the answers while the block runs."""
         if self._subscribed is None:
             self._subscribed = asyncio.ensure_future(nc.subscribe(f"{self._prefix}.*", cb=self._came))
-        if not self._subscribed.done():
-            await asyncio.shield(self._subscribed)
         self._last += 1
         token = str(self._last)
-        read = self._reads[token] = _Read(subject, asyncio.get_running_loop())
-        request = {"seq": start, "batch": batch, "next_by_subj": subject}
+        self._reads[token] = read
+        subject, reply = f"$JS.API.DIRECT.GET.{stream}", f"{self._prefix}.{token}"
         try:
-            await nc.publish(
-                f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=f"{self._prefix}.{token}"
-            )
-            return await read.ended
+            if not self._subscribed.done():
+                await asyncio.shield(self._subscribed)
+            for request in requests:
+                await nc.publish(subject, request, reply=reply)
+            yield read
         finally:
-            read.timer.cancel()
+            read.close()
             del self._reads[token]
 
     async def _came(self, message: Msg) -> None:
@@ -116,3 +182,9 @@ class _Inbox:
 
 
 _INBOXES: "WeakKeyDictionary[Client, _Inbox]" = WeakKeyDictionary()
+
+
+def _inbox(nc: Client) -> _Inbox:
+    if (inbox := _INBOXES.get(nc)) is None:
+        inbox = _INBOXES[nc] = _Inbox(nc)
+    return inbox

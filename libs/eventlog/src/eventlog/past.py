@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from factory.event.v1 import AnyFact, Event, Fact
 from google.protobuf.message import DecodeError
@@ -27,11 +27,16 @@ class Recorded:
     event: Event
     sequence: int
     raw: bytes
+    # its facts, once somebody has asked for them; None until then
+    _facts: list[AnyFact | None] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def facts(self) -> list[AnyFact | None]:
         """Its facts in order; None for a kind that this release does not know, or that its lane has no right to say."""
-        return facts_of(self.event)
+        if (facts := self._facts) is None:
+            facts = facts_of(self.event)
+            object.__setattr__(self, "_facts", facts)
+        return facts
 
     @property
     def tip(self) -> Tip:

@@ -3,7 +3,7 @@
 Work is derived from facts. Losing the queue loses nothing: it is made again from the log.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,10 +29,15 @@ from eventlog import subjects
 from eventlog.facts import facts_of
 from eventlog.jetstream import MESSAGES_PER_SUBJECT_EXCEEDED
 from eventlog.past import Past, Recorded
+from eventlog.publishing import publish
 
 SEQUENCE_HEADER = "Factory-Sequence"
 # Where the log of the item's id begins: without it a server looks through all that came before.
 FIRST_HEADER = "Factory-First"
+# Where the events of that id stand, this one included: without it a server looks through all that lies between.
+PLACES_HEADER = "Factory-Places"
+# A longer past is cheaper to look for than to name.
+PLACES_MAX = 100
 PUBLISH_TIMEOUT_S = 5.0
 
 Request = ClassificationRequested | ContextRequested | PhaseRequested | GateRequested | DeliveryRequested
@@ -60,6 +65,8 @@ class Work:
     deliveries: int = 1
     # stream sequence of the first event about this id, or any before it
     first: int = 0
+    # stream sequences of all events about this id, up to that event; empty where they were not told
+    places: tuple[int, ...] = ()
 
     @property
     def id(self) -> str:
@@ -99,7 +106,8 @@ def work_of(data: bytes, headers: Mapping[str, str], subject: str, deliveries: i
     for request in requests_in(event):
         if request.request_id == request_id:
             sequence, first = int(headers.get(SEQUENCE_HEADER, "0")), int(headers.get(FIRST_HEADER, "0"))
-            return Work(event, sequence, request, deliveries, first)
+            places = tuple(int(place) for place in headers.get(PLACES_HEADER, "").split())
+            return Work(event, sequence, request, deliveries, first, places)
     raise ValueError(f"the work item on {subject!r} holds no request {request_id!r}")
 
 
@@ -140,16 +148,20 @@ def _closes(fact: AnyFact | None, request_id: str) -> bool:
             return False
 
 
-async def publish_work(nc: Client, recorded: Recorded, request: Request, *, first: int = 0) -> None:
-    """Offers a request for work; one that is offered already stays as it is. `first`: where the log of its id begins.
+async def publish_work(nc: Client, recorded: Recorded, request: Request, *, places: Sequence[int] = ()) -> None:
+    """Offers a request for work; one that is offered already stays as it is.
+
+    `places`: where all events of its id stand, from the first to this one.
 
     Without `Nats-Msg-Id`: a de-duplication window would silently swallow a rebuild of the queue.
     """
     event = recorded.event
     subject = subjects.work(lane_for(request), event.org, event.id, request.request_id)
-    headers = {SEQUENCE_HEADER: str(recorded.sequence), FIRST_HEADER: str(first)}
+    headers = {SEQUENCE_HEADER: str(recorded.sequence), FIRST_HEADER: str(places[0] if places else 0)}
+    if 0 < len(places) <= PLACES_MAX:
+        headers[PLACES_HEADER] = " ".join(map(str, places))
     try:
-        await nc.jetstream().publish(subject, recorded.raw, headers=headers, timeout=PUBLISH_TIMEOUT_S)
+        await publish(nc, subject, recorded.raw, headers=headers, timeout_s=PUBLISH_TIMEOUT_S)
     except APIError as error:
         if error.err_code != MESSAGES_PER_SUBJECT_EXCEEDED:
             raise

@@ -61,7 +61,7 @@ async def _see_through(
 ) -> None:
     lane = events.service
     try:
-        past = await events.read(work.id, at_least=work.sequence, first=work.first)
+        past = await events.read(work.id, at_least=work.sequence, first=work.first, places=work.places)
         if is_answered(past, work, lane):
             facts, outcome = (), "settled"
         elif is_void(past, work.request_id):

@@ -97,8 +97,9 @@ class Hearing:
     async def event(self, raw: Any) -> None:
         """Something happened: start what follows from it, if anything does."""
         sequence = raw.metadata.sequence.stream
+        await self._tasks.reach(sequence)
         try:
-            recorded = read_event(raw.data, sequence, raw.subject)
+            recorded = self._tasks.recent(sequence) or read_event(raw.data, sequence, raw.subject)
         except DecodeError as error:
             await self._set_aside(raw, f"not an event: {error}")
             return
@@ -170,7 +171,7 @@ class Hearing:
             if not await self._tasks.confirmed(asked.event.id, known, request):
                 await self._tasks.withdraw(asked.event.id, request.request_id)
                 return
-        await publish_work(self._rt.nc, asked, request, first=self._tasks.first(asked.event.id))
+        await publish_work(self._rt.nc, asked, request, places=self._tasks.places(asked))
 
     async def _arm(self, known: Known) -> None:
         """Has the task looked at when its next deadline has passed: one timer, set again when it fires."""

@@ -129,7 +129,8 @@ def violations_of(request: SetBudgetRequest) -> list[tuple[str, str]]:
 
 def month_of(moment: datetime) -> str:
     """The UTC month of a moment, as lanes name it: "202611"."""
-    return f"{moment.astimezone(UTC):%Y%m}"
+    utc = moment.astimezone(UTC)
+    return f"{utc.year:04}{utc.month:02}"
 
 
 def dashed(month: str) -> str:

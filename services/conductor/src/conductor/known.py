@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from eventlog import Recorded, Tip
-from eventlog.work import Request, Result, requests_in
+from eventlog.work import Request, Result
 from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.event.v1 import AnyFact, Event
 from factory.phase.v1 import PhaseCompleted, PhaseFailed, PhaseRequested
@@ -39,8 +39,8 @@ class Known:
     task: Task = NEW
     # the end of the conductor's own lane: what a decision must follow
     tip: Tip = field(default_factory=Tip)
-    # where its first event stands
-    first: int = 0
+    # where its events stand
+    places: list[int] = field(default_factory=list)
     read_to: int = 0
     last: Event | None = None
     # the event that holds the request that the task waits for, and the request
@@ -57,7 +57,7 @@ class Known:
         if recorded.sequence <= self.read_to:
             return
         event = recorded.event
-        self.first = self.first or recorded.sequence
+        self.places.append(recorded.sequence)
         self.task = evolve(self.task, recorded)
         self.read_to, self.last = recorded.sequence, event
         for position, fact in enumerate(recorded.facts):
@@ -65,7 +65,9 @@ class Known:
         if event.producer == CONDUCTOR:
             self.tip = recorded.tip
             wanted = self.task.open.request_id if self.task.open else ""
-            self.asked = next(((recorded, r) for r in requests_in(event) if r.request_id == wanted), self.asked)
+            for fact in recorded.facts:
+                if isinstance(fact, Request) and fact.request_id == wanted:
+                    self.asked = recorded, fact
 
     def waited_for(self) -> tuple[Recorded, Request] | None:
         """The one request that the task waits for, with the event that holds it; None while it waits for none."""

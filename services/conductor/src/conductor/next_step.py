@@ -4,7 +4,6 @@ An empty list means "nothing to do": it is the right answer to a redelivery, and
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import reduce
 
@@ -50,7 +49,7 @@ from policy.receipts import receipt
 from policy.routes import ATTACHED_PHASES, POLICY_VERSION, phase_word
 
 from conductor.choice import Choice, choose, request_id_of
-from conductor.state import Blob, Kind, Task
+from conductor.state import Blob, Kind, Task, changed
 from conductor.task import happened
 from conductor.world import World, weighed
 
@@ -82,17 +81,23 @@ def decide(task: Task, world: World) -> list[AnyFact]:
     return facts
 
 
+def waits(task: Task, now: datetime) -> bool:
+    """Whether nothing follows for a task now, whatever else is so: it is over, or others have the turn and the time."""
+    if not task.title or task.ended is not None or task.parked:
+        return True
+    if task.open is None or _is_past_deadline(task, now):
+        return False
+    return task.open.deadline is None or now < task.open.deadline
+
+
 def next_step(task: Task, world: World) -> list[AnyFact]:
     """What a task in this state is waiting for us to start; nothing if it waits for others."""
-    if not task.title or task.ended is not None or task.parked:
+    if waits(task, world.now):
         return []
-    deadline = _deadline_of(task)
-    if deadline is not None and world.now >= deadline:
+    if _is_past_deadline(task, world.now):
         return [TaskFailed(reason=f"its deadline has passed ({task.deadline:%Y-%m-%d %H:%M:%S} UTC)")]
     if task.open is not None:
-        until = task.open.deadline
-        overdue = until is not None and world.now >= until
-        return [RequestExpired(request_id=task.open.request_id, deadline=_stamp(until))] if overdue else []
+        return [RequestExpired(request_id=task.open.request_id, deadline=_stamp(task.open.deadline))]
     if task.held:
         return _freed(task, world)
     if task.trouble is not None:
@@ -126,6 +131,11 @@ def _deadline_of(task: Task) -> datetime | None:
     return None if delivering or task.pull_request[0] else task.deadline
 
 
+def _is_past_deadline(task: Task, now: datetime) -> bool:
+    deadline = _deadline_of(task)
+    return deadline is not None and now >= deadline
+
+
 def _freed(task: Task, world: World) -> list[AnyFact]:
     """Lets a held task go on where what held it ends by itself, and has ended."""
     why = ""
@@ -138,7 +148,7 @@ def _freed(task: Task, world: World) -> list[AnyFact]:
 
 def _freed_of_budget(task: Task, world: World) -> str:
     """Why a task need not wait for its project's money any more; "" where it still has to."""
-    choice = choose(replace(task, held="", hold_cause=HOLD_CAUSE_UNSPECIFIED, hold_budget=""), world)
+    choice = choose(changed(task, held="", hold_cause=HOLD_CAUSE_UNSPECIFIED, hold_budget=""), world)
     if choice.model:
         return f"budget {task.hold_budget} has room again"
     # Held anew, it says what does stand in its way: its own limit, say, which no room in the project's budget mends.

@@ -3,9 +3,10 @@
 Pure data. `task.py` says how facts change it, `next_step.py` what follows from it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Any
 
 from factory.artifact.v1 import ArtifactRef, Attachment
 from factory.gate.v1 import GATE_VERDICT_UNSPECIFIED, GateVerdict
@@ -116,9 +117,12 @@ class Failure:
     max_input_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task:
-    """All that deciding needs, and no more. Anything for display belongs to audit."""
+    """All that deciding needs, and no more. Anything for display belongs to audit.
+
+    Without slots: `changed` copies it as one dictionary.
+    """
 
     title: str = ""
     project: str = ""
@@ -211,3 +215,15 @@ class Task:
     def answering_model(self) -> str:
         """Who did that phase."""
         return dict(self.wrote).get(self.answering_phase, self.author_model)
+
+
+_FIELDS = frozenset(field.name for field in fields(Task))
+
+
+def changed(task: Task, **changes: Any) -> Task:
+    """The task with some fields changed; as `dataclasses.replace`, but each of many events does it several times."""
+    if not changes.keys() <= _FIELDS:
+        raise TypeError(f"a task has no {sorted(changes.keys() - _FIELDS)}")
+    other = object.__new__(Task)
+    other.__dict__.update(task.__dict__, **changes)
+    return other

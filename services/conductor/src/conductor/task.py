@@ -4,12 +4,12 @@ Pure: no I/O, no clock, no ids of its own. A fact that answers no open question 
 it is kept, and that is all.
 """
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 
 from eventlog import Recorded
 from factory.artifact.v1 import ArtifactRef
+from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.classification.v1 import TaskClassified
 from factory.context.v1 import (
     CONTEXT_FAILURE_NEEDS_CREDENTIALS,
@@ -75,6 +75,7 @@ from conductor.state import Open as Open
 from conductor.state import Override as Override
 from conductor.state import Step as Step
 from conductor.state import Task as Task
+from conductor.state import changed
 
 # Troubles that somebody can mend: the task waits for a release. All others end it.
 HOLDING_CONTEXT = frozenset({CONTEXT_FAILURE_UNREACHABLE, CONTEXT_FAILURE_NEEDS_CREDENTIALS, CONTEXT_FAILURE_POISON})
@@ -96,17 +97,19 @@ def evolve(task: Task, recorded: Recorded) -> Task:
 def happened(task: Task, fact: AnyFact | None, at: datetime) -> Task:
     """The task after one more fact."""
     if fact is None:
-        return replace(task, parked=True)
+        return changed(task, parked=True)
     after = _apply(task, fact, at)
     if after is task:
         return task
-    return replace(after, since=at, last_fact=fact.DESCRIPTOR.full_name)
+    return changed(after, since=at, last_fact=fact.DESCRIPTOR.full_name)
 
 
 def _apply(task: Task, fact: AnyFact, at: datetime) -> Task:
     if task.ended is not None:
         return task
     match fact:
+        case ModelCallStarted() | ModelCalled():
+            return task  # the most frequent ones; no decision about this task hangs on them
         case TaskSubmitted():
             return _submitted(task, fact, at) if not task.title else task
         case ClassificationRequested() | ContextRequested() | GateRequested() | DeliveryRequested() | PhaseRequested():
@@ -123,7 +126,7 @@ def _apply(task: Task, fact: AnyFact, at: datetime) -> Task:
         ):
             if task.open is None or task.open.request_id != fact.request_id:
                 return task
-            return _answered(replace(task, open=None), task.open, fact)
+            return _answered(changed(task, open=None), task.open, fact)
         case TaskPlanned() | PhaseRerouted() | PhaseSkipped() | ReworkRequested() | TaskHeld() | TaskReleased():
             return _steered(task, fact)
         case HumanReviewRequested() | TaskApproved() | ChangesRequested():
@@ -135,15 +138,15 @@ def _apply(task: Task, fact: AnyFact, at: datetime) -> Task:
         case RequestExpired(request_id=id):
             if task.open is None or task.open.request_id != id:
                 return task
-            return _expired(replace(task, open=None), task.open, withdrawn=not fact.HasField("deadline"))
+            return _expired(changed(task, open=None), task.open, withdrawn=not fact.HasField("deadline"))
         case _:
-            # Calls, prices and erasures are told to others; no decision about this task hangs on them.
+            # Prices and erasures are told to others; no decision about this task hangs on them.
             return task
 
 
 def _submitted(task: Task, fact: TaskSubmitted, at: datetime) -> Task:
     limited = fact.limits.HasField("max_cost_pico_usd")
-    return replace(
+    return changed(
         task,
         title=fact.title,
         project=fact.project,
@@ -168,15 +171,15 @@ def _asked(
     until = _moment(fact.deadline) if fact.HasField("deadline") else None
     match fact:
         case ClassificationRequested(request_id=id):
-            return replace(task, open=Open(id, Kind.CLASSIFICATION, "classifier", deadline=until), admitted=True)
+            return changed(task, open=Open(id, Kind.CLASSIFICATION, "classifier", deadline=until), admitted=True)
         case ContextRequested(request_id=id):
-            return replace(task, open=Open(id, Kind.CONTEXT, "context", deadline=until))
+            return changed(task, open=Open(id, Kind.CONTEXT, "context", deadline=until))
         case GateRequested(request_id=id, change_digest=change):
             if change != task.change or task.queue:
                 return task
-            return replace(task, open=Open(id, Kind.GATE, "quality_gate", deadline=until), gates=task.gates + 1)
+            return changed(task, open=Open(id, Kind.GATE, "quality_gate", deadline=until), gates=task.gates + 1)
         case DeliveryRequested(request_id=id):
-            return replace(task, open=Open(id, Kind.DELIVERY, "delivery", deadline=until))
+            return changed(task, open=Open(id, Kind.DELIVERY, "delivery", deadline=until))
         case PhaseRequested():
             expected = task.queue[:1] == (fact.phase,) and fact.round == task.round_of(fact.phase)
             if not expected or fact.attempt != task.attempts + 1:
@@ -191,7 +194,7 @@ def _asked(
                 deadline=until,
                 max_input_tokens=fact.max_input_tokens,
             )
-            return replace(task, open=waiting, rerouted_to="")
+            return changed(task, open=waiting, rerouted_to="")
 
 
 def _answered(
@@ -208,9 +211,9 @@ def _answered(
 ) -> Task:
     match fact:
         case TaskClassified():
-            return replace(task, type=fact.type, scope=fact.scope, attempts=0)
+            return changed(task, type=fact.type, scope=fact.scope, attempts=0)
         case ContextGathered():
-            return replace(
+            return changed(
                 task,
                 base_commit=fact.base_commit,
                 base_branch=fact.base_branch,
@@ -220,7 +223,7 @@ def _answered(
                 attempts=0,
             )
         case ContextFailed():
-            return replace(task, attempts=task.attempts + 1, trouble=(fact.detail, fact.reason in HOLDING_CONTEXT))
+            return changed(task, attempts=task.attempts + 1, trouble=(fact.detail, fact.reason in HOLDING_CONTEXT))
         case PhaseCompleted():
             return _completed(task, was, fact)
         case PhaseFailed():
@@ -232,9 +235,9 @@ def _answered(
                 fact.retry_after.ToTimedelta(),
                 was.max_input_tokens,
             )
-            return replace(task, attempts=task.attempts + 1, failures=(*task.failures, failed))
+            return changed(task, attempts=task.attempts + 1, failures=(*task.failures, failed))
         case GateJudged():
-            return replace(
+            return changed(
                 task,
                 judged=task.change,
                 gate=fact.verdict,
@@ -244,42 +247,42 @@ def _answered(
                 evidence=fact.evidence.digest,
             )
         case PullRequestOpened():
-            return replace(task, pull_request=(fact.url, fact.branch, fact.commit))
+            return changed(task, pull_request=(fact.url, fact.branch, fact.commit))
         case DeliveryFailed():
-            return replace(task, attempts=task.attempts + 1, trouble=(fact.detail, fact.reason not in ENDING_DELIVERY))
+            return changed(task, attempts=task.attempts + 1, trouble=(fact.detail, fact.reason not in ENDING_DELIVERY))
 
 
 def _completed(task: Task, was: Open, fact: PhaseCompleted) -> Task:
-    task = replace(task, queue=task.queue[1:], done=(*task.done, was.phase), attempts=0, failures=())
+    task = changed(task, queue=task.queue[1:], done=(*task.done, was.phase), attempts=0, failures=())
     if was.phase == PHASE_KIND_REVIEW:
         found = _blob(fact.findings) if fact.HasField("findings") else None
-        return replace(task, verdict=fact.verdict, reviewed_by=was.asked_of, review_findings=found)
+        return changed(task, verdict=fact.verdict, reviewed_by=was.asked_of, review_findings=found)
     # A verdict that asks for changes outlives what is written after it: only rework, or another review, answers it.
     wrote = (*(one for one in task.wrote if one[0] != was.phase), (was.phase, was.asked_of))
-    return replace(task, change=fact.change_digest, author_phase=was.phase, author_model=was.asked_of, wrote=wrote)
+    return changed(task, change=fact.change_digest, author_phase=was.phase, author_model=was.asked_of, wrote=wrote)
 
 
 def _expired(task: Task, was: Open, *, withdrawn: bool) -> Task:
     """Nobody has answered in time: as a failure for a phase, as a trouble that holds for anything else. One that was
     withdrawn before anybody could is no failure of its model."""
     if withdrawn:
-        return replace(task, attempts=task.attempts + 1)
+        return changed(task, attempts=task.attempts + 1)
     if was.kind is Kind.PHASE:
         failed = Failure(was.request_id, was.asked_of, PHASE_FAILURE_DEADLINE, "", timedelta())
-        return replace(task, attempts=task.attempts + 1, failures=(*task.failures, failed))
+        return changed(task, attempts=task.attempts + 1, failures=(*task.failures, failed))
     detail = f"{was.asked_of} did not answer {was.request_id} by {was.deadline:%Y-%m-%d %H:%M:%S} UTC"
-    return replace(task, attempts=task.attempts + 1, trouble=(detail, True))
+    return changed(task, attempts=task.attempts + 1, trouble=(detail, True))
 
 
 def _overridden(task: Task, fact: RoutingOverridden) -> Task:
     """An architect's word: it voids what is open for this phase, and the phase is asked for anew."""
     others = tuple(one for one in task.overrides if one.phase != fact.phase)
     mine = (Override(fact.phase, fact.model, fact.overridden_by, fact.reason),) if fact.model else ()
-    task = replace(task, overrides=(*others, *mine))
+    task = changed(task, overrides=(*others, *mine))
     if task.open is not None and task.open.kind is Kind.PHASE and task.open.request_id == fact.request_id:
-        return replace(task, open=None, attempts=task.attempts + 1, failures=(), rerouted_to="")
+        return changed(task, open=None, attempts=task.attempts + 1, failures=(), rerouted_to="")
     if task.open is None and task.queue[:1] == (fact.phase,):
-        return replace(task, failures=(), rerouted_to="")
+        return changed(task, failures=(), rerouted_to="")
     return task
 
 
@@ -294,15 +297,15 @@ def _steered(
         case TaskPlanned():
             steps = tuple(_step(planned) for planned in fact.phases)
             queue = tuple(step.phase for step in steps)
-            return task if task.steps else replace(task, steps=steps, queue=queue, notes=tuple(fact.notes))
+            return task if task.steps else changed(task, steps=steps, queue=queue, notes=tuple(fact.notes))
         case PhaseRerouted():
             asked = bool(task.failures) and task.failures[-1].request_id == fact.request_id
-            return replace(task, rerouted_to=fact.to_model) if asked else task
+            return changed(task, rerouted_to=fact.to_model) if asked else task
         case PhaseSkipped():
             if task.queue[:1] != (fact.phase,):
                 return task
             note = f"{phase_word(fact.phase)} was left out: {fact.reason}"
-            return replace(
+            return changed(
                 task,
                 queue=task.queue[1:],
                 done=(*task.done, fact.phase),
@@ -314,7 +317,7 @@ def _steered(
             if fact.change_digest != task.change:
                 return task
             review = tuple(step.phase for step in task.steps if step.phase == PHASE_KIND_REVIEW)
-            return replace(
+            return changed(
                 task,
                 queue=(fact.phase, *review, *task.queue),
                 findings=_blob(fact.findings) if fact.HasField("findings") else None,
@@ -325,7 +328,7 @@ def _steered(
             )
         case TaskHeld():
             held = fact.reason or "no reason was given"
-            return replace(task, held=held, hold_cause=fact.cause, hold_budget=fact.budget)
+            return changed(task, held=held, hold_cause=fact.cause, hold_budget=fact.budget)
 
 
 def _released(task: Task, fact: TaskReleased) -> Task:
@@ -333,7 +336,7 @@ def _released(task: Task, fact: TaskReleased) -> Task:
     deadline = task.deadline
     if fact.limits.HasField("timeout") and task.submitted_at is not None:
         deadline = task.submitted_at + fact.limits.timeout.ToTimedelta()
-    return replace(
+    return changed(
         task,
         held="",
         hold_cause=HOLD_CAUSE_UNSPECIFIED,
@@ -362,15 +365,15 @@ def _reviewed(task: Task, fact: HumanReviewRequested | TaskApproved | ChangesReq
         case HumanReviewRequested():
             if task.open is not None or fact.change_digest != task.change:
                 return task
-            return replace(task, awaiting_review=True)
+            return changed(task, awaiting_review=True)
         case TaskApproved():
             if not task.awaiting_review or fact.change_digest != task.change:
                 return task
-            return replace(task, awaiting_review=False, approved_by=fact.approved_by)
+            return changed(task, awaiting_review=False, approved_by=fact.approved_by)
         case ChangesRequested():
             if not task.awaiting_review or fact.change_digest != task.change:
                 return task
-            return replace(task, awaiting_review=False)
+            return changed(task, awaiting_review=False)
 
 
 def _ended(task: Task, fact: TaskRejected | TaskCompleted | TaskFailed | TaskCancelled) -> Task:
@@ -383,7 +386,7 @@ def _ended(task: Task, fact: TaskRejected | TaskCompleted | TaskFailed | TaskCan
             state, reason = TASK_STATE_CANCELLED, f"cancelled by {fact.cancelled_by}"
         case TaskRejected():
             state, reason = TASK_STATE_REJECTED, f"rejected by {fact.rejected_by}"
-    return replace(task, ended=state, reason=reason, open=None, awaiting_review=False)
+    return changed(task, ended=state, reason=reason, open=None, awaiting_review=False)
 
 
 def _blob(ref: ArtifactRef) -> Blob:

@@ -28,6 +28,11 @@ async def spent_so_far(events: EventLog, prices: PriceBook, project: str, month:
                 _take(known, recorded, project)
         if not until or (batch and batch[-1].sequence >= until):
             break
+    return carried(known, prices, month, until)
+
+
+def carried(known: Mapping[str, Known], prices: PriceBook, month: str, read_to: int) -> Carried:
+    """What these tasks have cost in a month, and what of theirs is going on, as the log has it up to `read_to`."""
     spent: defaultdict[str, int] = defaultdict(int)
     going_on: list[Open] = []
     for id, task in known.items():
@@ -36,7 +41,7 @@ async def spent_so_far(events: EventLog, prices: PriceBook, project: str, month:
         for model, amount in _of_task(id, task, prices, month, asked).items():
             spent[model] += amount
             spent[""] += amount
-    return Carried(dict(spent), until, tuple(going_on))
+    return Carried(dict(spent), read_to, tuple(going_on))
 
 
 def _take(known: dict[str, Known], recorded: Recorded, project: str) -> None:

@@ -5,6 +5,7 @@ again. Deciding twice is harmless.
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,13 +27,15 @@ from conductor.book import Book
 from conductor.budget import Reserved
 from conductor.budget_room import Awaiting, Ended, NeverMade, lane_id, month_of, project_and_month, reservation_id
 from conductor.known import Known
-from conductor.next_step import decide
+from conductor.next_step import decide, waits
 from conductor.rules import Rules
 from conductor.world import World
 
 log = structlog.get_logger()
 
 TASKS_KEPT_MAX = 2_000
+# The consumer brings an event soon after it was read: more than may be in hand at once.
+RECENT_MAX = 1_024
 ATTEMPTS_MAX = 12
 # How often money may be ahead of what was read of the log, while a decision is prepared.
 READINGS_MAX = 100
@@ -57,11 +60,14 @@ class Tasks:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # what this conductor has said of a task and may not have read yet
         self._said: dict[str, int] = {}
+        # the last events of all, each at its sequence modulo RECENT_MAX
+        self._recent: list[Recorded | None] = [None] * RECENT_MAX
         self.book = book
         self.rules = rules
 
     def observe(self, recorded: Recorded) -> None:
-        """Takes the next event of the log in, if it is about a task that is kept."""
+        """Takes the next event of the log in."""
+        self._recent[recorded.sequence % RECENT_MAX] = recorded
         if (known := self._kept.get(recorded.event.id)) is not None:
             known.learn(recorded)
 
@@ -69,10 +75,15 @@ class Tasks:
         """Waits until this conductor has read the log so far."""
         await self._progress.reach(sequence)
 
-    def first(self, task_id: str) -> int:
-        """Where the task's first event stands in the log; 0 for a task that is not kept."""
-        known = self._kept.get(task_id)
-        return known.first if known else 0
+    def recent(self, sequence: int) -> Recorded | None:
+        """The event at this place as it was read; None where it was not lately, or could not be read."""
+        recorded = self._recent[sequence % RECENT_MAX]
+        return recorded if recorded and recorded.sequence == sequence and recorded.event.event_id else None
+
+    def places(self, asked: Recorded) -> Sequence[int]:
+        """Where the events of a task stand in the log, up to this one; nothing for a task that is not kept."""
+        known = self._kept.get(asked.event.id)
+        return known.places[: bisect_right(known.places, asked.sequence)] if known else ()
 
     def open_tasks_max(self, project: str) -> int:
         """How many tasks of a project may be open at once."""
@@ -91,6 +102,9 @@ class Tasks:
 
     async def advance(self, task_id: str, *, at_least: int, cause: Event | None) -> Decided:
         """Decides what follows for a task, if anything does."""
+        known = await self.known(task_id, at_least=at_least)
+        if waits(known.task, datetime.now(UTC)):
+            return Decided(known, known.read_to)
         return await self._decide(task_id, lambda known, world: decide(known.task, world), at_least, cause)
 
     async def command(self, task_id: str, judge: Callable[[Known], Sequence[AnyFact]]) -> Decided:

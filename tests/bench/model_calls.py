@@ -20,9 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# In the place of this directory, where this file would be taken for the package of the same name.
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where `stage` is
 from artifacts import DirectoryArtifacts
 from embedded.nats import running
 from eventlog import EventLog, Recorded, Tip, connect, facts_of
