@@ -35,6 +35,7 @@ from executor.adapters.patient import Patient
 from executor.adapters.received import Wire
 from executor.adapters.stops import Stops, stoppable
 from executor.answer import Question
+from executor.making import Making
 from executor.outcome import ending_of, failure_of, phase_failed
 from executor.phase import (
     Ask,
@@ -88,7 +89,7 @@ class Executor:
 
     rt: Runtime
     settings: Settings
-    active: set[str] = field(default_factory=set)
+    making: Making = field(default_factory=Making)
     stops: Stops = field(default_factory=Stops)
     bases: Bases = field(default_factory=Bases)
     wire: Wire | None = None
@@ -111,12 +112,12 @@ class Executor:
         """Sees one request through; what it returns is appended by the runtime, in one message."""
         request = work.request
         assert isinstance(request, PhaseRequested), f"{work.request_id!r} is no request for a phase"
-        begun = {call.started.call_id for call in self._lane(request, past).open}
+        found = {call.started.call_id for call in self._lane(request, past).open}
         with self.stops.hints(work.id) as hinted:
             try:
                 ready = preparing(request, past, self.settings, self.rt.artifacts, self.bases)
                 async with ready as material:
-                    job = Job(work, request, material, past, hinted, begun - self.active)
+                    job = Job(work, request, material, past, hinted, found)
                     return await self._see_through(job)
             except CannotAsk as cannot:
                 return self._given_up(request, past, cannot.failure)
@@ -136,7 +137,7 @@ class Executor:
 
     async def _see_through(self, job: Job) -> Sequence[AnyFact]:
         while True:
-            match _next_step(self._lane(job.request, job.past), job):
+            match self._next_step(self._lane(job.request, job.past), job):
                 case Settled():
                     return []
                 case Report(facts):
@@ -163,12 +164,14 @@ class Executor:
             return None
         try:
             end, judgement = await self._called(job, wire, start, question)
-        finally:
-            asyncio.get_running_loop().call_later(REPORTING_S, self.active.discard, start.call_id)
+        except BaseException:
+            self.making.leave(start.call_id)
+            raise
+        asyncio.get_running_loop().call_later(REPORTING_S, self.making.leave, start.call_id)
         job.judged[ask.number] = judgement
         with contextlib.suppress(Stale):  # the end of a paid call is recorded whatever can be read
             await self._read_on(job)
-        match _next_step(evolve(self._lane(job.request, job.past), end, job.request.request_id), job):
+        match self._next_step(evolve(self._lane(job.request, job.past), end, job.request.request_id), job):
             case Report(facts):
                 return [end, *facts]
             case _:
@@ -197,7 +200,7 @@ class Executor:
         )
         stored = await self.artifacts.put(request_json(question))
         start = started(question, job.request, self.model, stored, prompt.tokens_estimate)
-        self.active.add(start.call_id)
+        self.making.claim(start.call_id)
         try:
             recorded = await self.rt.log.append(
                 job.work.id,
@@ -207,8 +210,9 @@ class Executor:
                 read_to=job.past.read_to,
             )
         except BaseException:
-            self.active.discard(start.call_id)
+            self.making.leave(start.call_id)
             raise
+        self.making.has_begun(start.call_id)
         log.info("call.started", call=start.call_id, sequence=recorded.sequence, lost=len(ask.lost))
         return start, question
 
@@ -272,8 +276,13 @@ class Executor:
         facts = (fact for recorded in past.lane(self.rt.lane) for fact in recorded.facts)
         return request_of(facts, request.request_id)
 
+    def _next_step(self, request: Request, job: Job) -> Step:
+        """What is next, with the calls that somebody is making as they are now."""
+        foreign = self.making.foreign(request, job.deserted)
+        return next_step(request, job.judged, foreign, is_wanted=job.is_wanted, calls_max=job.request.calls_max)
+
     def _given_up(self, request: PhaseRequested, past: Past, failure: PhaseFailed) -> Sequence[AnyFact]:
-        return given_up(self._lane(request, past), failure, self.active)
+        return given_up(self._lane(request, past), failure, self.making.now())
 
     def _timeout_s(self, request: PhaseRequested) -> float:
         asked = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else 0.0
@@ -284,9 +293,3 @@ class Executor:
             if self.wire is None:
                 self.wire = await asyncio.to_thread(wires.open_wire, self.model, self.settings.api_key)
             return self.wire
-
-
-def _next_step(request: Request, job: Job) -> Step:
-    """What is next; calls that began while we were at it are somebody else's."""
-    foreign = {call.started.call_id for call in request.open} - job.deserted
-    return next_step(request, job.judged, foreign, is_wanted=job.is_wanted, calls_max=job.request.calls_max)

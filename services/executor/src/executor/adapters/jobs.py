@@ -55,7 +55,7 @@ class Job:
     past: Past
     # set by whoever hints that the request may be wanted no more
     hinted: asyncio.Event
-    # calls that were open when we came, and that nobody in this process is making: their maker is gone
+    # calls that were open when we came, or have taken too long since: their maker is gone, unless it is this process
     deserted: set[str]
     judged: dict[int, Judgement] = field(default_factory=dict)
     waiting_since: dict[str, float] = field(default_factory=dict)
