@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import structlog
 from artifacts import Artifacts
 from eventlog import Conflict, Past, Stale
+from factory.artifact.v1 import ArtifactRef
 from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import (
@@ -34,9 +35,9 @@ from executor.adapters.offload import worked
 from executor.adapters.patient import Patient
 from executor.adapters.received import Wire
 from executor.adapters.stops import Stops, stoppable
-from executor.answer import Question
+from executor.answer import Answer, Question
 from executor.making import Making
-from executor.outcome import ending_of, failure_of, phase_failed
+from executor.outcome import Ending, ending_of, failure_of, phase_failed
 from executor.phase import (
     Ask,
     Hopeless,
@@ -169,8 +170,10 @@ class Executor:
             raise
         asyncio.get_running_loop().call_later(REPORTING_S, self.making.leave, start.call_id)
         job.judged[ask.number] = judgement
-        with contextlib.suppress(Stale):  # the end of a paid call is recorded whatever can be read
-            await self._read_on(job)
+        if end.latency.ToTimedelta().total_seconds() >= self.rt.settings.heartbeat_s or job.hinted.is_set():
+            # Else nobody can have taken the request from us, and who closes it says so; it costs a round trip.
+            with contextlib.suppress(Stale):  # the end of a paid call is recorded whatever can be read
+                await self._read_on(job)
         match self._next_step(evolve(self._lane(job.request, job.past), end, job.request.request_id), job):
             case Report(facts):
                 return [end, *facts]
@@ -228,18 +231,29 @@ class Executor:
             answer = await wire.ask(question, on_text, stopping)
         latency_s = time.monotonic() - begun
         ending = ending_of(answer, now=datetime.now(UTC), secret=self.settings.api_key)
-        received = answer.text or answer.refusal or answer.raw_usage or answer.fault is None
-        stored = await self.artifacts.put(response_json(answer)) if received else None
-        end = called(start, answer, ending, self.model.wire, stored, latency_s)
         log.info("call.ended", call=start.call_id, outcome=ending.outcome, failure=ending.failure, latency_s=latency_s)
-        if ending.failure:
-            return end, Hopeless(phase_failed(job.request.request_id, ending))
-        try:
-            return end, await self._judged(job, answer.text)
-        except Exception:
+        # Both before the event that names what they store, and neither needs the other.
+        stored, judgement = await asyncio.gather(self._stored(answer), self._found(job, answer, ending))
+        end = called(start, answer, ending, self.model.wire, stored, latency_s)
+        if isinstance(judgement, Exception):
             # The answer is paid for. It is read again at the next delivery, and not asked for again.
             await self._recorded(job, end)
-            raise
+            raise judgement
+        return end, judgement
+
+    async def _stored(self, answer: Answer) -> ArtifactRef | None:
+        """Keeps what was received, if anything was."""
+        received = answer.text or answer.refusal or answer.raw_usage or answer.fault is None
+        return await self.artifacts.put(response_json(answer)) if received else None
+
+    async def _found(self, job: Job, answer: Answer, ending: Ending) -> Judgement | Exception:
+        """What the answer is worth, or why that could not be found out."""
+        if ending.failure:
+            return Hopeless(phase_failed(job.request.request_id, ending))
+        try:
+            return await self._judged(job, answer.text)
+        except Exception as error:
+            return error
 
     async def _is_wanted(self, job: Job) -> bool:
         await self._read_on(job)
@@ -289,7 +303,8 @@ class Executor:
         return min(asked or self.settings.call_timeout_s, self.settings.call_timeout_s)
 
     async def _opened(self) -> Wire:
-        async with self.opening:
-            if self.wire is None:
-                self.wire = await asyncio.to_thread(wires.open_wire, self.model, self.settings.api_key)
-            return self.wire
+        if self.wire is None:
+            async with self.opening:
+                if self.wire is None:
+                    self.wire = await asyncio.to_thread(wires.open_wire, self.model, self.settings.api_key)
+        return self.wire
