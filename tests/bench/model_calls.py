@@ -121,8 +121,8 @@ class Bench:
                 case _:
                     continue
 
-    async def written(self, phase: PhaseKind) -> Recorded:
-        """The facts of a task up to its request."""
+    async def written(self, phase: PhaseKind) -> tuple[Recorded, int]:
+        """The facts of a task up to its request, and where they begin."""
         self.number += 1
         id = f"{self.number:026}"
         request = PhaseRequested(
@@ -138,17 +138,18 @@ class Bench:
         )
         gathered = ContextGathered(request_id="context-1-1", base_commit=self.base_commit)
         conductor, context = (EventLog(self.nc, org="main", service=lane) for lane in ("conductor", "context"))
-        await context.append(id, [gathered], after=Tip())
-        return await conductor.append(id, [TaskSubmitted(title="Add a GET /health endpoint"), request], after=Tip())
+        first = await context.append(id, [gathered], after=Tip())
+        facts = [TaskSubmitted(title="Add a GET /health endpoint"), request]
+        return await conductor.append(id, facts, after=Tip()), first.sequence
 
-    async def answered(self, recorded: Recorded) -> float:
+    async def answered(self, recorded: Recorded, first: int) -> float:
         """Seconds from the offer of the work to the event with its result."""
         id = recorded.event.id
         request = recorded.facts[1]
         assert isinstance(request, PhaseRequested)
         self.answers[id] = asyncio.get_running_loop().create_future()
         begun = time.perf_counter()
-        await publish_work(self.nc, recorded, request)
+        await publish_work(self.nc, recorded, request, first=first)
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             return await self.answers[id] - begun
 
@@ -170,7 +171,7 @@ async def measure_executor(bench: Bench, child: Child, phase: PhaseKind, options
     """One at a time, then many at once."""
     total = WARM_UP + options.alone + options.calls
     recorded = [await bench.written(phase) for _ in range(total)]
-    jobs = [lambda one=one: bench.answered(one) for one in recorded]
+    jobs = [lambda one=one: bench.answered(*one) for one in recorded]
     await bounded(jobs[:WARM_UP], 4)
     bench.provider_s.clear()
     alone, _ = await bounded(jobs[WARM_UP : WARM_UP + options.alone], 1)

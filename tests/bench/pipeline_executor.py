@@ -75,11 +75,11 @@ class WithoutDesk(app.Executor):
         request = work.request
         assert isinstance(request, PhaseRequested)
         brief = brief_of(past.facts())
-        deserted = {call.started.call_id for call in self._lane(request, past).open} - self.active
+        found = {call.started.call_id for call in self._lane(request, past).open}
         assignment = Assignment(request.phase, request.round, brief.title, brief.type, brief.scope)
         material = Material(assignment, Tree(Path(), Path(), brief.base_commit))
         with self.stops.hints(work.id) as hinted:
-            return await self._see_through(Job(work, request, material, past, hinted, deserted))
+            return await self._see_through(Job(work, request, material, past, hinted, found))
 
     async def _judged(self, job: Job, text: str) -> Judgement:
         request = job.request

@@ -166,3 +166,15 @@ async def test_an_artifact_that_is_not_synced_with_its_directory_is_lost(put: Ca
     left = await left_of_artifacts(tmp_path, put, ARTIFACTS)
 
     assert left < ARTIFACTS, "the control has lost nothing: this power cut proves nothing"
+
+
+async def test_artifacts_that_are_put_at_once_and_twice_survive_a_power_cut(tmp_path: Path):
+    with disk(tmp_path) as (made, place):
+        store, other = DirectoryArtifacts(place / "artifacts"), DirectoryArtifacts(place / "artifacts")
+        await asyncio.gather(*(to.put(data(number)) for number in range(ARTIFACTS) for to in (store, other, store)))
+        copy = made.cut()
+        with mounted(copy, tmp_path / "after") as after:
+            left = DirectoryArtifacts(after / "artifacts")
+            found = [await left.get(ref_for(data(number)).digest) for number in range(ARTIFACTS)]
+
+    assert found == [data(number) for number in range(ARTIFACTS)]

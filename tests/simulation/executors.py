@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from eventlog import Conflict, Past, Stale
 from eventlog.work import Work, is_void
+from executor.making import Making
 from executor.outcome import Ending, failure_of, phase_failed
 from executor.phase import (
     Ask,
@@ -76,23 +77,29 @@ class Job:
 class Executor(Worker):
     """One process of one model."""
 
-    # calls that this process makes, and until when those that have ended still count as its own
-    making: dict[str, int | None] = field(default_factory=dict)
+    making: Making = field(default_factory=Making)
+    # until when calls that have ended still count as this process's own
+    leaving: list[tuple[int, str]] = field(default_factory=list)
 
     @property
-    def active(self) -> set[str]:
-        return {id for id, until in self.making.items() if until is None or until > self.world.now}
+    def calls(self) -> Making:
+        """The calls that this process is making now."""
+        over = [id for until, id in self.leaving if until <= self.world.now]
+        self.leaving = [(until, id) for until, id in self.leaving if until > self.world.now]
+        for id in over:
+            self.making.leave(id)
+        return self.making
 
     @property
     def model(self) -> Model:
         return DEFAULT_MODELS[self.service.removeprefix("executor-")]
 
     def forget(self) -> None:
-        self.making.clear()
+        self.making, self.leaving = Making(), []
 
     def closed(self, work: Work, past: Past) -> Sequence[AnyFact]:
         assert isinstance(work.request, PhaseRequested), f"{work.request_id!r} is no request for a phase"
-        return given_up(self.lane(work.request, past), stopped(work.request_id), self.active)
+        return given_up(self.lane(work.request, past), stopped(work.request_id), self.calls.now())
 
     def poison(self, work: Work) -> Sequence[AnyFact]:
         self.world.counts["poisoned items"] += 1
@@ -106,13 +113,13 @@ class Executor(Worker):
         if world.happens(world.weather.failure / 8):
             reason = world.chance.choice((PHASE_FAILURE_ARTIFACT_MISSING, PHASE_FAILURE_UNAUTHENTICATED))
             failure = failure_of(request.request_id, reason, "nothing could be asked")
-            return given_up(self.lane(request, past), failure, self.active)
-        deserted = {call.started.call_id for call in self.lane(request, past).open} - self.active
-        return (yield from self.finish(Job(work, request, past, item, deserted)))
+            return given_up(self.lane(request, past), failure, self.calls.now())
+        found = {call.started.call_id for call in self.lane(request, past).open}
+        return (yield from self.finish(Job(work, request, past, item, found)))
 
     def finish(self, job: Job) -> Steps:
         while True:
-            match following(self.lane(job.request, job.past), job):
+            match self.following(self.lane(job.request, job.past), job):
                 case Settled():
                     return []
                 case Report(facts):
@@ -146,7 +153,7 @@ class Executor(Worker):
             yield from self.read_on(job)
         except Stale:
             world.counts["answers kept although nothing could be read"] += 1
-        match following(evolve(self.lane(job.request, job.past), end, job.request.request_id), job):
+        match self.following(evolve(self.lane(job.request, job.past), end, job.request.request_id), job):
             case Report(facts):
                 return [end, *facts]
             case _:
@@ -166,15 +173,16 @@ class Executor(Worker):
             max_output_tokens=job.request.max_output_tokens,
             input_tokens_estimate=min(INPUT_TOKENS_MAX, job.request.max_input_tokens or INPUT_TOKENS_MAX),
         )
-        self.making[start.call_id] = None
+        self.making.claim(start.call_id)
         try:
             tip = job.past.tip(self.service)
             yield from self.append(
                 job.work.id, [*ask.lost, start], after=tip, cause=job.work.event, read_to=job.past.read_to
             )
         except Exception:
-            self.making.pop(start.call_id, None)
+            self.making.leave(start.call_id)
             raise
+        self.making.has_begun(start.call_id)
         self.world.counts["calls booked as lost"] += len(ask.lost)
         return start
 
@@ -202,7 +210,7 @@ class Executor(Worker):
                 world.counts["calls stopped"] += 1
                 reply = Reply(CALL_OUTCOME_ABANDONED, PHASE_FAILURE_STOPPED)
                 break
-        self.making[start.call_id] = world.now + REPORTING_MS
+        self.leaving.append((world.now + REPORTING_MS, start.call_id))
         return reply
 
     def ended(self, request: PhaseRequested, start: ModelCallStarted, reply: Reply) -> tuple[ModelCalled, Judgement]:
@@ -266,8 +274,7 @@ class Executor(Worker):
         facts = (fact for recorded in past.lane(self.service) for fact in recorded.facts)
         return request_of(facts, request.request_id)
 
-
-def following(request: Request, job: Job) -> Step:
-    """What is next; calls that began while we were at it are somebody else's."""
-    foreign = {call.started.call_id for call in request.open} - job.deserted
-    return next_step(request, job.judged, foreign, is_wanted=job.is_wanted, calls_max=job.request.calls_max)
+    def following(self, request: Request, job: Job) -> Step:
+        """What is next, with the calls that somebody is making as they are now."""
+        foreign = self.calls.foreign(request, job.deserted)
+        return next_step(request, job.judged, foreign, is_wanted=job.is_wanted, calls_max=job.request.calls_max)

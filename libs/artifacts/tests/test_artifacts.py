@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,61 @@ async def test_leftovers_of_a_put_that_was_killed_are_never_seen(store, tmp_path
     assert [digest async for digest in store.digests()] == []
     await store.put(b"hello")
     assert [digest async for digest in store.digests()] == [HELLO]
+
+
+async def test_what_was_erased_is_stored_again_by_the_next_put(store):
+    await store.put(b"hello")
+    await store.erase(HELLO)
+    await store.put(b"hello")
+
+    assert await store.get(HELLO) == b"hello"
+
+
+async def test_two_stores_in_one_directory_heal_and_forget_what_the_other_knows(store, tmp_path):
+    other = DirectoryArtifacts(tmp_path / "artifacts")
+    await store.put(b"hello")
+    await other.erase(HELLO)
+    await store.put(b"hello")
+    await other.put(b"hello")
+    (tmp_path / "artifacts/2c" / HELLO).write_bytes(b"hellp")
+    await store.put(b"hello")
+
+    assert await other.get(HELLO) == b"hello"
+
+
+async def test_gets_at_once_each_have_their_own_answer(store):
+    refs = await asyncio.gather(*(store.put(b"%d" % n) for n in range(5)))
+    digests = [ref.digest for ref in refs]
+    found = await asyncio.gather(*map(store.get, [*digests, HELLO, "nonsense"]), return_exceptions=True)
+
+    assert found[:5] == [b"0", b"1", b"2", b"3", b"4"]
+    assert [type(one) for one in found[5:]] == [ArtifactMissing, ArtifactMissing]
+
+
+async def test_who_waits_no_more_for_a_get_takes_nothing_from_the_others(store):
+    await store.put(b"hello")
+    gone, kept = (asyncio.ensure_future(store.get(HELLO)) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+
+    assert await kept == b"hello"
+
+
+async def test_a_directory_that_somebody_has_taken_away_is_made_again(store, tmp_path):
+    await store.put(b"hello")
+    shutil.rmtree(tmp_path / "artifacts")
+    with pytest.raises(FileNotFoundError):
+        await store.put(b"hello")
+    await store.put(b"hello")
+
+    assert await store.get(HELLO) == b"hello"
+
+
+async def test_a_put_that_fails_leaves_nothing_behind(store, tmp_path):
+    await store.put(b"hello")
+    (tmp_path / "artifacts/2c" / HELLO).unlink()
+    (tmp_path / "artifacts/2c" / HELLO).mkdir()
+    with pytest.raises(OSError, match=HELLO):
+        await store.put(b"hello")
+
+    assert files(tmp_path) == []

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import structlog
 from artifacts import Artifacts
 from eventlog import Conflict, Past, Stale
+from factory.artifact.v1 import ArtifactRef
 from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.event.v1 import AnyFact
 from factory.phase.v1 import (
@@ -34,8 +35,9 @@ from executor.adapters.offload import worked
 from executor.adapters.patient import Patient
 from executor.adapters.received import Wire
 from executor.adapters.stops import Stops, stoppable
-from executor.answer import Question
-from executor.outcome import ending_of, failure_of, phase_failed
+from executor.answer import Answer, Question
+from executor.making import Making
+from executor.outcome import Ending, ending_of, failure_of, phase_failed
 from executor.phase import (
     Ask,
     Hopeless,
@@ -88,7 +90,7 @@ class Executor:
 
     rt: Runtime
     settings: Settings
-    active: set[str] = field(default_factory=set)
+    making: Making = field(default_factory=Making)
     stops: Stops = field(default_factory=Stops)
     bases: Bases = field(default_factory=Bases)
     wire: Wire | None = None
@@ -111,12 +113,12 @@ class Executor:
         """Sees one request through; what it returns is appended by the runtime, in one message."""
         request = work.request
         assert isinstance(request, PhaseRequested), f"{work.request_id!r} is no request for a phase"
-        begun = {call.started.call_id for call in self._lane(request, past).open}
+        found = {call.started.call_id for call in self._lane(request, past).open}
         with self.stops.hints(work.id) as hinted:
             try:
                 ready = preparing(request, past, self.settings, self.rt.artifacts, self.bases)
                 async with ready as material:
-                    job = Job(work, request, material, past, hinted, begun - self.active)
+                    job = Job(work, request, material, past, hinted, found)
                     return await self._see_through(job)
             except CannotAsk as cannot:
                 return self._given_up(request, past, cannot.failure)
@@ -136,7 +138,7 @@ class Executor:
 
     async def _see_through(self, job: Job) -> Sequence[AnyFact]:
         while True:
-            match _next_step(self._lane(job.request, job.past), job):
+            match self._next_step(self._lane(job.request, job.past), job):
                 case Settled():
                     return []
                 case Report(facts):
@@ -163,12 +165,16 @@ class Executor:
             return None
         try:
             end, judgement = await self._called(job, wire, start, question)
-        finally:
-            asyncio.get_running_loop().call_later(REPORTING_S, self.active.discard, start.call_id)
+        except BaseException:
+            self.making.leave(start.call_id)
+            raise
+        asyncio.get_running_loop().call_later(REPORTING_S, self.making.leave, start.call_id)
         job.judged[ask.number] = judgement
-        with contextlib.suppress(Stale):  # the end of a paid call is recorded whatever can be read
-            await self._read_on(job)
-        match _next_step(evolve(self._lane(job.request, job.past), end, job.request.request_id), job):
+        if end.latency.ToTimedelta().total_seconds() >= self.rt.settings.heartbeat_s or job.hinted.is_set():
+            # Else nobody can have taken the request from us, and who closes it says so; it costs a round trip.
+            with contextlib.suppress(Stale):  # the end of a paid call is recorded whatever can be read
+                await self._read_on(job)
+        match self._next_step(evolve(self._lane(job.request, job.past), end, job.request.request_id), job):
             case Report(facts):
                 return [end, *facts]
             case _:
@@ -197,7 +203,7 @@ class Executor:
         )
         stored = await self.artifacts.put(request_json(question))
         start = started(question, job.request, self.model, stored, prompt.tokens_estimate)
-        self.active.add(start.call_id)
+        self.making.claim(start.call_id)
         try:
             recorded = await self.rt.log.append(
                 job.work.id,
@@ -207,8 +213,9 @@ class Executor:
                 read_to=job.past.read_to,
             )
         except BaseException:
-            self.active.discard(start.call_id)
+            self.making.leave(start.call_id)
             raise
+        self.making.has_begun(start.call_id)
         log.info("call.started", call=start.call_id, sequence=recorded.sequence, lost=len(ask.lost))
         return start, question
 
@@ -224,18 +231,29 @@ class Executor:
             answer = await wire.ask(question, on_text, stopping)
         latency_s = time.monotonic() - begun
         ending = ending_of(answer, now=datetime.now(UTC), secret=self.settings.api_key)
-        received = answer.text or answer.refusal or answer.raw_usage or answer.fault is None
-        stored = await self.artifacts.put(response_json(answer)) if received else None
-        end = called(start, answer, ending, self.model.wire, stored, latency_s)
         log.info("call.ended", call=start.call_id, outcome=ending.outcome, failure=ending.failure, latency_s=latency_s)
-        if ending.failure:
-            return end, Hopeless(phase_failed(job.request.request_id, ending))
-        try:
-            return end, await self._judged(job, answer.text)
-        except Exception:
+        # Both before the event that names what they store, and neither needs the other.
+        stored, judgement = await asyncio.gather(self._stored(answer), self._found(job, answer, ending))
+        end = called(start, answer, ending, self.model.wire, stored, latency_s)
+        if isinstance(judgement, Exception):
             # The answer is paid for. It is read again at the next delivery, and not asked for again.
             await self._recorded(job, end)
-            raise
+            raise judgement
+        return end, judgement
+
+    async def _stored(self, answer: Answer) -> ArtifactRef | None:
+        """Keeps what was received, if anything was."""
+        received = answer.text or answer.refusal or answer.raw_usage or answer.fault is None
+        return await self.artifacts.put(response_json(answer)) if received else None
+
+    async def _found(self, job: Job, answer: Answer, ending: Ending) -> Judgement | Exception:
+        """What the answer is worth, or why that could not be found out."""
+        if ending.failure:
+            return Hopeless(phase_failed(job.request.request_id, ending))
+        try:
+            return await self._judged(job, answer.text)
+        except Exception as error:
+            return error
 
     async def _is_wanted(self, job: Job) -> bool:
         await self._read_on(job)
@@ -272,21 +290,21 @@ class Executor:
         facts = (fact for recorded in past.lane(self.rt.lane) for fact in recorded.facts)
         return request_of(facts, request.request_id)
 
+    def _next_step(self, request: Request, job: Job) -> Step:
+        """What is next, with the calls that somebody is making as they are now."""
+        foreign = self.making.foreign(request, job.deserted)
+        return next_step(request, job.judged, foreign, is_wanted=job.is_wanted, calls_max=job.request.calls_max)
+
     def _given_up(self, request: PhaseRequested, past: Past, failure: PhaseFailed) -> Sequence[AnyFact]:
-        return given_up(self._lane(request, past), failure, self.active)
+        return given_up(self._lane(request, past), failure, self.making.now())
 
     def _timeout_s(self, request: PhaseRequested) -> float:
         asked = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else 0.0
         return min(asked or self.settings.call_timeout_s, self.settings.call_timeout_s)
 
     async def _opened(self) -> Wire:
-        async with self.opening:
-            if self.wire is None:
-                self.wire = await asyncio.to_thread(wires.open_wire, self.model, self.settings.api_key)
-            return self.wire
-
-
-def _next_step(request: Request, job: Job) -> Step:
-    """What is next; calls that began while we were at it are somebody else's."""
-    foreign = {call.started.call_id for call in request.open} - job.deserted
-    return next_step(request, job.judged, foreign, is_wanted=job.is_wanted, calls_max=job.request.calls_max)
+        if self.wire is None:
+            async with self.opening:
+                if self.wire is None:
+                    self.wire = await asyncio.to_thread(wires.open_wire, self.model, self.settings.api_key)
+        return self.wire

@@ -122,6 +122,11 @@ def shown_files(pack: Sequence[PackFile], now: dict[str, str | None]) -> tuple[S
 
 def prompt_for(assignment: Assignment, exchanges: Sequence[Unusable], *, budget_tokens: int) -> Prompt:
     """The conversation so far; files are left out, the least relevant first, until it fits the budget."""
+    if assignment.characters * 2 // 3 <= budget_tokens:
+        # Mostly all of it fits: then nothing needs to be measured piece by piece.
+        whole = _render(assignment, [_quoted(exchange, QUOTED_CHARACTERS[0]) for exchange in exchanges])
+        if whole.tokens_estimate + WINDOW_MARGIN_TOKENS <= budget_tokens:
+            return whole
     needed = 0
     for quoted in QUOTED_CHARACTERS:
         brief = [_quoted(exchange, quoted) for exchange in exchanges]
@@ -145,12 +150,18 @@ def _render(assignment: Assignment, exchanges: Sequence[Unusable]) -> Prompt:
         "scope": scope_word(assignment.scope),
         "findings": _findings_json(assignment.findings),
     }
-    system = _template("review.j2" if is_review else "author.j2").render(words)
+    system = _system("review.j2" if is_review else "author.j2", words["phase"])
     messages = [Message("user", _template("task.j2").render(words), assignment.images)]
     for exchange in exchanges:
         complaint = _template("complaint.j2").render(complaint=exchange.complaint, is_review=is_review)
         messages += [Message("assistant", exchange.answer or "(empty)"), Message("user", complaint)]
     return Prompt(system, tuple(messages))
+
+
+@functools.cache
+def _system(template: str, phase: str) -> str:
+    """The role and its rules: the same for all requests of a phase."""
+    return _template(template).render(phase=phase)
 
 
 def _quoted(exchange: Unusable, characters: int) -> Unusable:

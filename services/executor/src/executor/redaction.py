@@ -17,6 +17,8 @@ class Redactions:
 
     def learn(self, path: str, text: str, packed: str, first_line: int) -> None:
         """Compares a file at the base commit with what the pack shows of it from `first_line` on."""
+        if text == packed and first_line <= 1:
+            return
         at = max(first_line, 1) - 1
         packed_lines = packed.splitlines()
         for line, shown in zip(text.splitlines()[at : at + len(packed_lines)], packed_lines, strict=False):

@@ -5,7 +5,7 @@ without asking for it a second time.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from factory.artifact.v1 import ArtifactRef
@@ -13,11 +13,13 @@ from factory.call.v1 import ModelCalled, ModelCallStarted, Usage
 from factory.phase.v1 import PhaseRequested
 from policy.models import Model
 
-from executor.answer import Answer, Question
+from executor.answer import Answer, Message, Question
 from executor.outcome import Ending
 from executor.usage import normalised
 
 FORMAT = 1
+_OF_QUESTION = tuple(one.name for one in fields(Question))
+_OF_ANSWER = tuple(one.name for one in fields(Answer) if one.name != "fault")
 WORD_CHARACTERS_MAX = 200
 RAW_USAGE_CHARACTERS_MAX = 16_000
 """A larger usage object is left out of the fact: it stands in the stored response."""
@@ -81,19 +83,22 @@ def _usage(wire: str, answer: Answer) -> Usage | None:
 
 def request_json(question: Question) -> bytes:
     """The request as it is sent, without credentials; a picture is an artifact already, and only named here."""
-    kept = asdict(question)
-    for message in kept["messages"]:
-        images = [{key: image[key] for key in ("name", "media_type", "digest")} for image in message.pop("images")]
-        if images:
-            message["images"] = images
-    return _json({"format": FORMAT, **kept})
+    kept = {name: getattr(question, name) for name in _OF_QUESTION}
+    return _json({"format": FORMAT, **kept, "messages": [_message(message) for message in question.messages]})
+
+
+def _message(message: Message) -> dict[str, Any]:
+    kept: dict[str, Any] = {"role": message.role, "text": message.text}
+    if message.images:
+        kept["images"] = [
+            {"name": image.name, "media_type": image.media_type, "digest": image.digest} for image in message.images
+        ]
+    return kept
 
 
 def response_json(answer: Answer) -> bytes:
     """The answer as it was received."""
-    kept = asdict(answer)
-    del kept["fault"]
-    return _json({"format": FORMAT, **kept})
+    return _json({"format": FORMAT} | {name: getattr(answer, name) for name in _OF_ANSWER})
 
 
 def answer_from(stored: bytes) -> Answer:

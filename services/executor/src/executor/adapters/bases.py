@@ -16,8 +16,12 @@ from pathlib import Path
 
 from worktree import checkout
 
+from executor.redaction import Redactions
+
 BASES_MAX = 8
 """How many checkouts are kept when nobody uses them; the one used longest ago goes first."""
+REDACTIONS_MAX = 64
+"""For how many packs it is remembered what they hide of their base."""
 _OBJECTS = f"{os.sep}.git{os.sep}objects{os.sep}"
 
 
@@ -35,6 +39,7 @@ class Bases:
 
     root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="factory-executor-")))
     _known: OrderedDict[str, _Base] = field(default_factory=OrderedDict)
+    _redactions: OrderedDict[str, Redactions] = field(default_factory=OrderedDict)
     _requests: Iterator[int] = field(default_factory=itertools.count)
 
     @contextlib.asynccontextmanager
@@ -55,6 +60,18 @@ class Bases:
         finally:
             base.users -= 1
             await asyncio.shield(self._evict())
+
+    def redactions(self, key: str) -> Redactions | None:
+        """What was learned before for the same base and pack."""
+        if (known := self._redactions.get(key)) is not None:
+            self._redactions.move_to_end(key)
+        return known
+
+    def has_learned(self, key: str, redactions: Redactions) -> None:
+        """Remembers it; the one used longest ago is forgotten first."""
+        self._redactions[key] = redactions
+        if len(self._redactions) > REDACTIONS_MAX:
+            self._redactions.popitem(last=False)
 
     def scratch(self) -> Path:
         """Where the copy that one request changes may be made; on the same disk, so that objects can be shared."""

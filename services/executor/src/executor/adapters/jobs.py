@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from artifacts import ArtifactDamaged, ArtifactMissing, Artifacts
 from eventlog import Past
@@ -55,7 +56,7 @@ class Job:
     past: Past
     # set by whoever hints that the request may be wanted no more
     hinted: asyncio.Event
-    # calls that were open when we came, and that nobody in this process is making: their maker is gone
+    # calls that were open when we came, or have taken too long since: their maker is gone, unless it is this process
     deserted: set[str]
     judged: dict[int, Judgement] = field(default_factory=dict)
     waiting_since: dict[str, float] = field(default_factory=dict)
@@ -78,13 +79,23 @@ async def preparing(
             base = await stack.enter_async_context(
                 bases.checked_out(digest, brief.base_commit, partial(artifacts.get, digest))
             )
-            tree = await asyncio.to_thread(
-                prepared, *(base, bases.scratch(), brief.base_commit, found.change, request.change_digest, found.pack)
-            )
+            tree = await _prepared(request, brief, found, base, bases)
             stack.push_async_callback(_removed, tree)
         except (desk.Gone, ArtifactMissing, ArtifactDamaged, TreeDiffers) as gone:
             raise CannotAsk(failure_of(request.request_id, PHASE_FAILURE_ARTIFACT_MISSING, str(gone))) from gone
         yield Material(_assignment(request, brief, found, tree), tree)
+
+
+async def _prepared(request: PhaseRequested, brief: Brief, found: desk.Material, base: Path, bases: Bases) -> Tree:
+    """The tree, with what its pack hides; that is learned once for all requests of the same base and pack."""
+    key = f"{request.snapshot.digest} {brief.base_commit} {request.pack.digest}"
+    known, root = bases.redactions(key), bases.scratch()
+    if known is not None and found.change is None:
+        return Tree(base, root, brief.base_commit, redactions=known)
+    told = (brief.base_commit, found.change, request.change_digest, found.pack, known)
+    tree = await asyncio.to_thread(prepared, base, root, *told)
+    bases.has_learned(key, tree.redactions)
+    return tree
 
 
 async def _removed(tree: Tree) -> None:

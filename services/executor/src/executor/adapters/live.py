@@ -26,14 +26,25 @@ async def publishing(publish: Publish, org: str, task_id: str, call_id: str) -> 
         with contextlib.suppress(Exception):  # a watcher may miss words; the call goes on
             await publish(subject, json.dumps({"call_id": call_id, "text": text}).encode())
 
-    async def pump() -> None:
-        while True:
-            await asyncio.sleep(EVERY_S)
-            await send()
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle | None = None
+    sending: asyncio.Task[None] | None = None
 
-    pumping = asyncio.create_task(pump())
+    def due() -> None:
+        nonlocal timer, sending
+        timer, sending = None, loop.create_task(send())
+
+    def on_text(piece: str) -> None:
+        nonlocal timer
+        pieces.append(piece)
+        if timer is None:
+            timer = loop.call_later(EVERY_S, due)
+
     try:
-        yield pieces.append
+        yield on_text
+        if sending is not None:
+            await sending
         await send()
     finally:
-        pumping.cancel()
+        if timer is not None:
+            timer.cancel()

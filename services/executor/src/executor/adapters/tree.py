@@ -47,12 +47,26 @@ class Tree:
         return self.root
 
 
-def prepared(base: Path, root: Path, base_commit: str, change: Change | None, change_digest: str, pack: Pack) -> Tree:
-    """Learns what the pack hides of the base, and what the change so far has made of it."""
-    tree = Tree(base, root, base_commit)
+def learned(base: Path, pack: Pack) -> Redactions:
+    """What the pack hides of the base."""
+    redactions = Redactions()
     for file in pack.files:
         if (text := _read(base, file.path)) is not None:
-            tree.redactions.learn(file.path, text, file.text, file.first_line)
+            redactions.learn(file.path, text, file.text, file.first_line)
+    return redactions
+
+
+def prepared(
+    base: Path,
+    root: Path,
+    base_commit: str,
+    change: Change | None,
+    change_digest: str,
+    pack: Pack,
+    redactions: Redactions | None = None,
+) -> Tree:
+    """Learns what the pack hides of the base, unless that is known, and what the change so far has made of it."""
+    tree = Tree(base, root, base_commit, redactions=redactions or learned(base, pack))
     if change is None:
         return tree
     known = {file.path for file in pack.files}
