@@ -68,6 +68,9 @@ class Status:
     type: TaskType = TASK_TYPE_UNSPECIFIED
 
 
+WELL = Status()
+
+
 class Health:
     """What a reader of the whole log knows about the health of models."""
 
@@ -122,9 +125,11 @@ class Health:
         """Whether this model may be given a task of this type; by the worse of its two breakers."""
         known = self._models.get(model)
         if known is None:
-            return Status()
-        at = us_of(now)
+            return WELL
         of_type = known.types.get(type)
+        if not known.whole.is_open and (of_type is None or not of_type.breaker.is_open):
+            return WELL
+        at = us_of(now)
         whole = _status(known.whole, at)
         return max(whole, _status(of_type.breaker, at), key=_gravity) if of_type else whole
 
