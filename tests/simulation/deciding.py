@@ -206,12 +206,11 @@ class Decider(Treasurer):
             sequence, model = known.requested[request_id]
             draw = known.draws.get(request_id)
             month = month_of(self.world.moment)
-            lane = draw.lane if draw else (yield from self.draws_on(known.task.project, month, sequence))
+            reservation, project = reservation_id(id, request_id, model), known.task.project
+            lane = draw.lane if draw else (yield from self.draws_on(project, month, sequence, reservation))
             if lane:
                 amount, uncertain = self.cost(known, request_id)
-                yield from self.book_cost(
-                    lane, reservation_id(id, request_id, model), model, amount, uncertain, known.read_to
-                )
+                yield from self.book_cost(lane, reservation, model, amount, uncertain, known.read_to)
 
     def looked_up(self, task_id: str, request_id: str, model: str) -> Generator[str | int, None, Outcome]:
         """What became of a request whose lease has ended."""

@@ -7,7 +7,7 @@ from conductor.budget_month import Month
 from conductor.budget_room import LANE_PREFIX, project_and_month, reservation_id
 from eventlog.facts import may_say
 from eventlog.work import Request
-from factory.budget.v1 import BudgetReserved
+from factory.budget.v1 import BudgetReserved, BudgetSet
 from factory.call.v1 import CALL_OUTCOME_NOT_SENT, CALL_OUTCOME_OK, ModelCalled, ModelCallStarted
 from factory.review.v1 import TaskRejected
 from factory.task.v1 import TASK_STATE_COMPLETED, TaskCancelled, TaskCompleted, TaskFailed
@@ -145,9 +145,10 @@ def budgets_are_kept(world: World) -> Iterator[str]:
             continue
         month = months.setdefault(id, Month(*project_and_month(id)))
         month.evolve(stored.facts, stored.event.read_to)
+        # What was under way already when the month's first limit was set is taken over, and asks for no room.
+        taken_over = any(isinstance(fact, BudgetSet) and fact.carried_read_to for fact in stored.facts)
         for fact in stored.facts:
-            # A lane's first event counts what was under way before there was a budget: that was admitted by nobody.
-            if isinstance(fact, BudgetReserved) and stored.event.version > 1:
+            if isinstance(fact, BudgetReserved) and not taken_over:
                 world.counts["reservations"] += 1
                 for model in ("", fact.model):
                     account = month.account(model)

@@ -181,7 +181,7 @@ class Treasurer(Reader):
             held = lane.month.held(reservation)
         return held is not None or lane.month.cost(reservation) is not None
 
-    def draws_on(self, project: str, month: str, sequence: int) -> Generator[str | int, None, str]:
+    def draws_on(self, project: str, month: str, sequence: int, reservation: str) -> Generator[str | int, None, str]:
         """The lane that pays for a request which stands at `sequence` without a reservation; "" for none."""
         if self.known_standings(project, month) == ():
             return ""
@@ -189,7 +189,8 @@ class Treasurer(Reader):
         if self.known_standings(project, month) == ():
             return ""
         month_ = self.lane(lane_id(project, month)).month
-        return month_.lane if month_.began and sequence > month_.carried_read_to else ""
+        taken_over = month_.held(reservation) is not None or month_.cost(reservation) is not None
+        return month_.lane if month_.began and (taken_over or sequence > month_.carried_read_to) else ""
 
     def adopt(self, project: str) -> Doing:
         """Takes the standing limits over into this month."""
@@ -256,7 +257,7 @@ class Treasurer(Reader):
         known: dict[str, Known] = {}
         for stored in self.world.log.events[:until]:
             spending._take(known, stored, month.project)
-        found = spending.carried(known, self.book.prices, month.month, until)
+        found = spending.carried_of(known, self.book.prices, month.month, until)
         return found._replace(lease_until=self.world.moment + LEASE)
 
     def lease_timer(self, id: str) -> Doing:

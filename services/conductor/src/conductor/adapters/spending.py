@@ -13,6 +13,8 @@ from conductor.budget_month import Carried, Open
 from conductor.budget_room import CALLS_MAX, month_of
 from conductor.known import Known
 
+# A request that draws on no budget makes no more calls than that: three that answer, and three that are lost.
+UNLIMITED_CALLS_MAX = CALLS_MAX + 3
 # Open requests for which money is kept one by one; all of it goes into one event. What more there are counts as spent.
 OPEN_CARRIED_MAX = 256
 
@@ -28,11 +30,11 @@ async def spent_so_far(events: EventLog, prices: PriceBook, project: str, month:
                 _take(known, recorded, project)
         if not until or (batch and batch[-1].sequence >= until):
             break
-    return carried(known, prices, month, until)
+    return carried_of(known, prices, month, until)
 
 
-def carried(known: Mapping[str, Known], prices: PriceBook, month: str, read_to: int) -> Carried:
-    """What these tasks have cost in a month, and what of theirs is going on, as the log has it up to `read_to`."""
+def carried_of(known: Mapping[str, Known], prices: PriceBook, month: str, read_to: int) -> Carried:
+    """What the tasks of a project, known up to stream sequence `read_to`, have spent in a month and have under way."""
     spent: defaultdict[str, int] = defaultdict(int)
     going_on: list[Open] = []
     for id, task in known.items():
@@ -58,7 +60,7 @@ def _open_request(id: str, task: Known) -> Open | None:
     if waiting is None or not isinstance(waiting[1], PhaseRequested) or task.task.ended is not None:
         return None
     request = waiting[1]
-    most = (request.calls_max or CALLS_MAX) * request.worst_case_pico_usd
+    most = (request.calls_max or UNLIMITED_CALLS_MAX) * request.worst_case_pico_usd
     return Open(id, request.request_id, request.model, most)
 
 
