@@ -13,7 +13,6 @@ from conductor.budget import Adopt, Command, Expire, Extend, Release, Reserve, R
 from conductor.budget import decide as decide_money
 from conductor.budget_month import NO_ORDERS, Carried, Held, Month, Orders, standings_of
 from conductor.budget_room import lane_id, month_of, reservation_id
-from conductor.commands import Refused
 from conductor.known import CONDUCTOR, Known
 from conductor.next_step import decide
 from conductor.replay import PROJECT_PREFIX
@@ -192,7 +191,7 @@ class Run:
                 if any(self._claims(conductor, id, fact, world) for fact in asked if fact.probe):
                     return True
                 if self.say(CONDUCTOR, id, *facts, after=known.tip, read_to=known.read_to):
-                    drawn -= {f"{id}.{fact.request_id}" for fact in asked}
+                    drawn -= {_reservation(id, fact) for fact in asked}
                     return True
                 return False
             raise AssertionError(f"money moved {ATTEMPTS_MAX} times while nobody else did anything")
@@ -202,7 +201,7 @@ class Run:
                 self.sweep()
 
     def _reserve(self, id: str, fact: PhaseRequested, drawn: set[str]) -> bool:
-        reservation, until = reservation_id(id, fact.request_id, fact.model), self.now + LEASE
+        reservation, until = _reservation(id, fact), self.now + LEASE
         answer = self.money(
             Reserve(reservation, id, fact.request_id, fact.model, fact.worst_case_pico_usd, fact.calls_max, until)
         )
@@ -263,7 +262,7 @@ class Run:
 
     def confirmed(self, id: str, request: PhaseRequested) -> bool:
         """Whether what a request needs is kept for it; else it is void."""
-        reservation = reservation_id(id, request.request_id, request.model)
+        reservation = _reservation(id, request)
         if not request.budget or self.month.cost(reservation) is not None:
             return True
         if self.month.held(reservation) is not None:
@@ -276,7 +275,7 @@ class Run:
 
     def _found(self, reservation: str, held: Held) -> Settle | Release | Extend:
         known = self.truth[held.task_id]
-        if held.request_id not in known.requested or known.requested[held.request_id][1] != held.model:
+        if known.requested.get(held.request_id, (0, ""))[1] != held.model:
             return Release(reservation, "the request was never made")
         if known.is_awaited(held.request_id, self.now):
             return Extend(reservation, self.now + LEASE)
@@ -296,4 +295,5 @@ class Run:
         return self.say(CONDUCTOR, id, *judged, after=known.tip, read_to=known.read_to)
 
 
-__all__ = ["Refused", "Run"]
+def _reservation(id: str, request: PhaseRequested) -> str:
+    return reservation_id(id, request.request_id, request.model)

@@ -7,6 +7,7 @@ twice, a late result changes nothing, one probe is under way at most, and each d
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
 from conductor.commands import Refused, Seen, approve, cancel, override, release, request_changes
 from conductor.replay import made_again
 from conductor.state import Kind
@@ -48,6 +49,8 @@ from policy.health import recovered_by_hand, tripped_by_hand
 from policy.models import DEFAULT_MODELS
 
 from tests.steered_run import CONDUCTOR, TASKS, Run
+
+pytestmark = pytest.mark.slow  # some seconds: left to `just test`
 
 MODELS = tuple(DEFAULT_MODELS)
 REF = ArtifactRef(digest="f" * 64, size=1)
