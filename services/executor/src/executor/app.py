@@ -49,11 +49,11 @@ from executor.phase import (
     StandBack,
     Step,
     call_id,
-    evolve,
     given_up,
     next_step,
     request_of,
     stopped,
+    with_call,
 )
 from executor.prompt import ContextTooLarge, prompt_for
 from executor.settings import Settings, settings_from
@@ -174,7 +174,7 @@ class Executor:
             # Else nobody can have taken the request from us, and who closes it says so; it costs a round trip.
             with contextlib.suppress(Stale):  # the end of a paid call is recorded whatever can be read
                 await self._read_on(job)
-        match self._next_step(evolve(self._lane(job.request, job.past), end, job.request.request_id), job):
+        match self._next_step(with_call(self._lane(job.request, job.past), ask, start, end), job):
             case Report(facts):
                 return [end, *facts]
             case _:

@@ -147,6 +147,14 @@ def evolve(request: Request, fact: AnyFact | None, request_id: str) -> Request:
             return request
 
 
+def with_call(request: Request, ask: Ask, start: ModelCallStarted, end: ModelCalled) -> Request:
+    """The request with a call that we have made, whether or not its start has been read back from the lane."""
+    is_read = any(call.number == ask.number for call in request.calls)
+    for fact in (end,) if is_read else (*ask.lost, start, end):
+        request = evolve(request, fact, request.id)
+    return request
+
+
 def next_step(
     request: Request,
     judged: Mapping[int, Judgement],
