@@ -149,7 +149,7 @@ class Bench:
         assert isinstance(request, PhaseRequested)
         self.answers[id] = asyncio.get_running_loop().create_future()
         begun = time.perf_counter()
-        await publish_work(self.nc, recorded, request, first=first)
+        await publish_work(self.nc, recorded, request, places=(first, recorded.sequence))
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             return await self.answers[id] - begun
 
