@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import reduce
 
+import pytest
 from conductor.commands import Refused, Seen, approve, release, request_changes
 from conductor.next_step import decide
 from conductor.task import NEW, Task, happened
@@ -136,6 +137,7 @@ def answer_to(request: Request, how: int, unique: int) -> AnyFact:
             return PullRequestOpened(request_id=id, url="u", branch="b", commit="c")
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @forall(STEPS)
 def test_no_run_is_ever_stuck(steps: list[tuple[str, int]]):

@@ -31,6 +31,7 @@ def written(root: Path, before: dict[str, bytes], after: dict[str, bytes]) -> by
     return git(root, "diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", "HEAD~", "HEAD")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=files, after=files)
 def test_a_patch_gives_what_git_gives(tmp_path_factory, before, after):

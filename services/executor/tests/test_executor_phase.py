@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import pytest
 from eventlog import to_fact
 from executor.answer import Question
 from executor.outcome import failure_of
@@ -287,6 +288,7 @@ def worker(world: World) -> Iterator[None]:
                 tip = len(world.events)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(
     st.lists(st.sampled_from("AAAAAABBBBBBab"), min_size=30, max_size=90),
