@@ -38,7 +38,7 @@ bench-pipeline *ARGS:
 
 # a model call through an executor, beside the bare SDK in the same run (--models, --phases, --calls, --in-flight, --json)
 bench-executor *ARGS:
-    uv run python tests/bench/executor.py {{ARGS}}
+    uv run python tests/bench/model_calls.py {{ARGS}}
 
 # kill -9 of every service at every kind of fact, under 50 tasks; the matrix of what came of it (--short, --json, --seed N)
 chaos *ARGS:

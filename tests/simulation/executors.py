@@ -20,11 +20,11 @@ from executor.phase import (
     Unusable,
     Usable,
     call_id,
-    evolve,
     given_up,
     next_step,
     request_of,
     stopped,
+    with_call,
 )
 from factory.artifact.v1 import ArtifactRef
 from factory.call.v1 import CALL_OUTCOME_ABANDONED, ModelCalled, ModelCallStarted
@@ -146,14 +146,16 @@ class Executor(Worker):
         except Conflict:
             yield from self.read_on(job)
             return None
+        begun = world.now
         reply = yield from self.call(job, start)
         end, judgement = self.ended(job.request, start, reply)
         job.judged[ask.number] = judgement
-        try:
-            yield from self.read_on(job)
-        except Stale:
-            world.counts["answers kept although nothing could be read"] += 1
-        match self.following(evolve(self.lane(job.request, job.past), end, job.request.request_id), job):
+        if world.now - begun >= HEARTBEAT_MS:
+            try:
+                yield from self.read_on(job)
+            except Stale:
+                world.counts["answers kept although nothing could be read"] += 1
+        match self.following(with_call(self.lane(job.request, job.past), ask, start, end), job):
             case Report(facts):
                 return [end, *facts]
             case _:

@@ -20,12 +20,12 @@ from executor.phase import (
     Unusable,
     Usable,
     call_id,
-    evolve,
     given_up,
     lost_end,
     next_step,
     request_of,
     stopped,
+    with_call,
 )
 from factory.artifact.v1 import ArtifactRef
 from factory.call.v1 import (
@@ -214,6 +214,7 @@ class World:
         self.given: dict[str, str] = {}
         self.patience: Iterator[bool] = iter(())
         self.apart: Iterator[bool] = iter(())
+        self.reads: Iterator[bool] = iter(())
         self.calls_max = 0
         self.is_wanted = True
 
@@ -275,8 +276,9 @@ def worker(world: World) -> Iterator[None]:
                 end = faulted(number) if world.answer(id) == "fault" else answered(number)
                 judged[number] = world.judgement(id)
                 yield
-                tip = len(world.events)
-                request = evolve(request_of(world.facts(tip), REQUEST), end, REQUEST)
+                if next(world.reads, True):  # a short call reads nothing again
+                    tip = len(world.events)
+                request = with_call(request_of(world.facts(tip), REQUEST), Ask(number, lost), start(number), end)
                 foreign = {call.started.call_id for call in request.open} - deserted
                 step = next_step(request, judged, foreign, is_wanted=world.is_wanted, calls_max=world.calls_max)
                 yield
@@ -297,13 +299,14 @@ def worker(world: World) -> Iterator[None]:
     st.lists(st.sampled_from(["good", "bad", "bad", "fault", "refusal"]), min_size=1, max_size=6),
     st.lists(st.booleans(), min_size=5, max_size=20),
     st.lists(st.booleans(), min_size=5, max_size=10),
+    st.lists(st.booleans(), min_size=5, max_size=10),
 )
 def test_however_two_workers_interleave_the_ledger_equals_the_bill_and_no_answer_is_paid_twice(
-    moves, calls_max, closed_at, answers, patience, apart
+    moves, calls_max, closed_at, answers, patience, apart, reads
 ):
     world = World(answers)
     world.calls_max = calls_max
-    world.patience, world.apart = iter(patience), iter(apart)
+    world.patience, world.apart, world.reads = iter(patience), iter(apart), iter(reads)
     hands: dict[str, Iterator[None] | None] = {"A": None, "B": None}
     begun_before = 0
     for number, move in enumerate(moves):
@@ -347,6 +350,15 @@ def test_however_two_workers_interleave_the_ledger_equals_the_bill_and_no_answer
             assert not any(world.answer(id) == "good" for id in usable)
     # It ends, and there is one first result, which is the one that counts.
     assert request_of(world.facts(), REQUEST).is_settled
+
+
+def test_a_call_counts_once_whether_or_not_its_start_has_been_read_back():
+    lost = (lost_end(start(1)),)
+    before, after = lane(start(1)), lane(start(1), *lost, start(2))
+
+    counted = [with_call(read, Ask(2, lost), start(2), answered(2)) for read in (before, after)]
+
+    assert counted[0] == counted[1] == lane(start(1), *lost, start(2), answered(2))
 
 
 def test_a_call_is_named_after_its_task_request_and_number():

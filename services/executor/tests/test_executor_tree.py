@@ -8,7 +8,7 @@ from executor.adapters.tree import change_by, prepared
 from executor.blocks import read_blocks
 from executor.edits import DoesNotApply
 from factory.artifact.v1 import Pack, PackFile
-from worktree import apply_change, checkout, snapshot
+from worktree import TreeDiffers, apply_change, checkout, snapshot
 
 FILES = {
     "app.py": "import os\n\nKEY = 'sk-secret'\n\n\ndef run():\n    pass\n",
@@ -145,6 +145,39 @@ def test_whatever_a_model_edits_the_base_that_others_read_stays_as_it_was(snappe
     assert contents(tmp_path / "base") == before
     assert contents(tmp_path / "a").keys() - contents(tmp_path / "base").keys() >= {"src/new.py"}
     assert "    pass" in (tree_of(snapped, tmp_path / "c").own() / "app.py").read_text()
+
+
+def test_a_change_that_git_applies_and_edits_that_are_taken_back_leave_the_base_as_it_was(snapped, tmp_path):
+    quoted = edit("", "z = 1\n", "src/ümlaut.py") + edit("x = 1\n", "x = 2\n", "src/util.py")
+    first = change_by(tree_of(snapped, tmp_path / "a"), read_blocks(quoted))
+    before = contents(tmp_path / "base")
+    tree = tree_of(snapped, tmp_path / "b", first, "digest")
+    with pytest.raises(DoesNotApply, match="lies below something that is a file"):
+        change_by(
+            tree, read_blocks(edit("    pass\n", "    return 1\n") + edit("", "1\n", "n") + edit("", "2\n", "n/m.py"))
+        )
+
+    assert contents(tmp_path / "base") == before
+    assert (tmp_path / "b" / "src/util.py").read_text() == "x = 2\n"
+    assert (tmp_path / "b" / "app.py").read_text() == FILES["app.py"]
+
+
+def test_a_file_that_can_be_run_can_be_run_after_an_edit(snapped, tmp_path):
+    tree = tree_of(snapped, tmp_path / "a")
+    (tmp_path / "base" / "app.py").chmod(0o755)
+    change = change_by(tree, read_blocks(edit("    pass\n", "    return 1\n")))
+
+    assert (tmp_path / "a" / "app.py").stat().st_mode & 0o111
+    assert b"new mode 100755" in change.patch
+
+
+def test_a_checkout_of_ones_own_that_fails_leaves_nothing_behind(snapped, tmp_path):
+    first = change_by(tree_of(snapped, tmp_path / "a"), read_blocks(edit("", "z = 1\n", "src/ümlaut.py")))
+    first.tree = "0" * 40
+    with pytest.raises(TreeDiffers):
+        tree_of(snapped, tmp_path / "b", first, "digest")
+
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_reader_of_a_change_sees_it_without_a_copy(snapped, tmp_path):

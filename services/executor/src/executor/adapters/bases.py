@@ -1,6 +1,7 @@
 """Checkouts of snapshots, made once per process and kept for the requests that follow.
 
-They are read and copied, never written to: a request that changes files has a copy of its own.
+They are read, never written to: a request that changes files has a checkout of its own, which shares with the base
+what it leaves alone.
 """
 
 import asyncio
@@ -22,7 +23,6 @@ BASES_MAX = 8
 """How many checkouts are kept when nobody uses them; the one used longest ago goes first."""
 REDACTIONS_MAX = 64
 """For how many packs it is remembered what they hide of their base."""
-_OBJECTS = f"{os.sep}.git{os.sep}objects{os.sep}"
 
 
 @dataclass(slots=True)
@@ -97,13 +97,25 @@ class Bases:
                 await asyncio.to_thread(shutil.rmtree, base.path, ignore_errors=True)
 
 
-def copied(base: Path, root: Path) -> None:
-    """Copies a checkout file by file; only git's objects, which nobody ever writes to, are shared."""
-    shutil.copytree(base, root, symlinks=True, copy_function=_copy_file, dirs_exist_ok=True)
+def own_checkout(base: Path, root: Path) -> None:
+    """A checkout of one's own that costs no copy: its files are those of the base until they are replaced.
+
+    Whoever changes one puts another in its place and never writes into it; git itself does the same.
+    """
+    os.mkdir(root)  # noqa: PTH102  for a large repository a Path costs more than the call, here and below
+    with os.scandir(base) as entries:
+        for entry in entries:
+            target = f"{root}{os.sep}{entry.name}"
+            if entry.is_symlink():
+                os.symlink(os.readlink(entry.path), target)  # noqa: PTH115, PTH211
+            elif entry.is_dir():
+                own_checkout(Path(entry.path), Path(target))
+            else:
+                _share(entry.path, target)
 
 
-def _copy_file(source: str, target: str, *, follow_symlinks: bool = True) -> None:
-    if _OBJECTS in source:
+def _share(source: str, target: str) -> None:
+    try:
         os.link(source, target)
-    else:
-        shutil.copy2(source, target, follow_symlinks=follow_symlinks)
+    except OSError:  # a file system that has no links, or no more of them for this file
+        shutil.copy2(source, target)

@@ -3,13 +3,15 @@
 Paths from a model go through `safe_path` before anything is read or written.
 """
 
+import shutil
+import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from factory.artifact.v1 import Change, Pack
 from worktree import TooLarge, UnsafePath, apply_change, diff_text, record_change, safe_path
 
-from executor.adapters.bases import copied
+from executor.adapters.bases import own_checkout
 from executor.blocks import Blocks, Edit
 from executor.edits import FILE_BYTES_MAX, DoesNotApply, applied, paths_of
 from executor.patches import NotPlain, Patched, patched
@@ -18,11 +20,11 @@ from executor.redaction import Redactions
 
 @dataclass(slots=True)
 class Tree:
-    """The base commit with the change so far: read without a copy, and copied once something is to be written."""
+    """The base commit with the change so far: read in the base, and in its own checkout once something is written."""
 
     # the checkout of the base, which others read too
     base: Path
-    # where the copy is made
+    # where its own is made
     root: Path
     base_commit: str
     change: Change | None = None
@@ -36,15 +38,22 @@ class Tree:
     is_own: bool = False
 
     def own(self) -> Path:
-        """The copy that this request may write to, with the change so far applied."""
+        """The checkout that this request may change, with the change so far applied."""
         if not self.is_own:
-            copied(self.base, self.root)
-            if self.changed is None and self.change is not None:
-                apply_change(self.root, self.change)
-            for file in self.changed or ():
-                _put(self.root, file)
+            try:
+                self._make_own()
+            except BaseException:
+                shutil.rmtree(self.root, ignore_errors=True)
+                raise
             self.is_own = True
         return self.root
+
+    def _make_own(self) -> None:
+        own_checkout(self.base, self.root)
+        if self.changed is None and self.change is not None:
+            apply_change(self.root, self.change)
+        for file in self.changed or ():
+            _put(self.root, file)
 
 
 def learned(base: Path, pack: Pack) -> Redactions:
@@ -96,9 +105,19 @@ def _put(root: Path, file: Patched) -> None:
         place.unlink()
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(file.content)
-    if file.is_executable is not None:
-        place.chmod(0o755 if file.is_executable else 0o644)
+    _replace(place, file.content, is_executable=file.is_executable)
+
+
+def _replace(place: Path, content: bytes, *, is_executable: bool | None = None) -> None:
+    """Puts another file in this place: the one that is there may be the base's, too. None leaves its mode as it is."""
+    if place.is_dir():
+        raise IsADirectoryError(str(place))
+    if is_executable is None:
+        is_executable = place.is_file() and bool(place.stat().st_mode & stat.S_IXUSR)
+    place.unlink(missing_ok=True)
+    place.write_bytes(content)
+    if is_executable:
+        place.chmod(0o755)
 
 
 def change_by(tree: Tree, blocks: Blocks) -> Change:
@@ -169,14 +188,14 @@ def _write(place: Path, path: str, text: str | None) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise DoesNotApply(f"{path} lies below something that is a file.") from error
     try:
-        place.write_bytes(text.encode(errors="replace"))
+        _replace(place, text.encode(errors="replace"))
     except IsADirectoryError as error:
         raise DoesNotApply(f"{path} is a directory, not a file.") from error
 
 
 def _write_back(place: Path, text: str | None) -> None:
     if text is not None:
-        place.write_bytes(text.encode())
+        _replace(place, text.encode())
     elif place.is_file():
         place.unlink()
 
