@@ -5,6 +5,7 @@ from dataclasses import replace
 from factory.task.v1 import PHASE_KIND_IMPLEMENT, PHASE_KIND_REVIEW, SCOPE_FEATURE, SCOPE_FOCUSED, TASK_TYPE_API
 from policy.models import DEFAULT_MODELS, Model
 from policy.planning import plan
+from policy.preferences import Preferences
 from policy.ranking import Needs, pack_budget
 from policy.routes import ROUTES
 
@@ -57,6 +58,23 @@ def test_a_window_without_any_room_leaves_a_pack_of_next_to_nothing_and_a_plan_t
     assert pack_budget(models(hopeless), NOBODY) == 1
     planned = plan(TASK_TYPE_API, SCOPE_FOCUSED, models(hopeless), NOBODY, needs=Needs(pack_tokens=1))
     assert [phase.model for phase in planned.phases if phase.phase == PHASE_KIND_IMPLEMENT] == [""]
+
+
+def test_an_architects_word_outweighs_that_the_project_never_uses_a_model():
+    never = Preferences(excluded=("gemini",))
+
+    planned = plan(TASK_TYPE_API, SCOPE_FOCUSED, DEFAULT_MODELS, {}, preferences=never)
+    overridden = plan(
+        TASK_TYPE_API,
+        SCOPE_FOCUSED,
+        DEFAULT_MODELS,
+        {},
+        preferences=never,
+        overrides={PHASE_KIND_IMPLEMENT: "gemini"},
+    )
+
+    assert [phase.model for phase in planned.phases] == ["gpt", "gpt"]
+    assert [phase.model for phase in overridden.phases] == ["gemini", "gpt"]
 
 
 def test_two_names_of_one_family_do_not_review_each_other():

@@ -43,9 +43,9 @@ def plan(
     for phase, first_choice in steps_for(type, scope):
         override = (overrides or {}).get(phase, "")
         order = order_for(type, scope, phase, first_choice, models, preferences, override)
-        candidates = rank(
-            phase, order.names, models, ruled_out, needs=needs, author=author, excluded=preferences.excluded
-        )
+        # An architect's word outweighs the project's.
+        excluded = tuple(name for name in preferences.excluded if name != override)
+        candidates = rank(phase, order.names, models, ruled_out, needs=needs, author=author, excluded=excluded)
         chosen = next((c.model for c in candidates if not c.ruled_out), "")
         if phase == PHASE_KIND_REVIEW and not chosen:
             notes.append(f"no model review: {_why_none(candidates)}")
