@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from conductor.budget_room import LANE_PREFIX
 from conductor.commands import Refused as CommandRefused
 from conductor.known import Known
+from conductor.next_step import next_due
 from conductor.task import NEW, happened
 from eventlog import Conflict, Recorded, Tip
 from eventlog.work import Request, lane_for
@@ -22,14 +23,14 @@ from simulation.reading import TROUBLES
 
 OFFERS_ATTEMPTS_MAX = 5
 NAK_DELAY_MAX_S = 60
-DEADLINE_TIMER, MONTH_TIMER = "deadline", "month"
+MONTH_TIMER = "month"
 
 
 @dataclass
 class Conductor(Decider):
     """One of several; they share the durable consumers, and each reads the whole log for itself."""
 
-    armed: dict[str, datetime] = field(default_factory=dict)
+    armed: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     def sources(self) -> Sequence[tuple[Queue, Handler]]:
         return ((self.world.heard, self.hear), (self.world.timers.fired, self.timer)) if self.is_ready else ()
@@ -90,8 +91,7 @@ class Conductor(Decider):
         known = yield from self.fresh(id)
         if known.last is None:
             return
-        if name == DEADLINE_TIMER:
-            self.armed.pop(id, None)
+        self.armed.pop((id, name), None)
         known = yield from self.advance(id, known.read_to, None)
         asked = known.waited_for()
         if asked and asked[1].request_id == name:
@@ -179,17 +179,16 @@ class Conductor(Decider):
 
     def arm(self, known: Known) -> Doing:
         """Sees to it that the task is looked at when its next deadline has passed."""
-        task, last = known.task, known.last
-        due = [at for at in (task.deadline, task.open.deadline if task.open else None) if at is not None]
-        if task.ended is not None or not due or last is None:
+        due, last, now = next_due(known.task), known.last, self.world.moment
+        if due is None or last is None:
             return
-        at, now = min(due), self.world.moment
-        armed = self.armed.get(last.id)
+        at, name = due
+        armed = self.armed.get((last.id, name))
         if armed is not None and now < armed <= at:
             return
         yield f"sets a timer for the deadline of {last.id}"
-        self.world.set_timer(last.id, DEADLINE_TIMER, at)
-        self.armed[last.id] = at
+        self.world.set_timer(last.id, name, at)
+        self.armed[last.id, name] = at
 
 
 def next_month(now: datetime) -> datetime:

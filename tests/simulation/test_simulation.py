@@ -43,7 +43,7 @@ def test_a_seed_is_the_same_world_every_time():
 
 
 def test_every_kind_of_trouble_is_met():
-    counts = sum((play(seed).world.counts for seed in range(1, 41)), start=play(0).world.counts)
+    counts = sum((play(seed).world.counts for seed in range(1, 121)), start=play(0).world.counts)
 
     met = (
         "crashes of conductor",

@@ -7,7 +7,7 @@ import pytest
 from conductor.budget_room import Standing
 from conductor.choice import Choice, choose
 from conductor.commands import Refused, override
-from conductor.next_step import decide, due_at
+from conductor.next_step import decide, due_at, next_due
 from conductor.rules import Rules
 from conductor.state import Attached, Blob, Kind
 from conductor.task import NEW, Task, happened
@@ -427,6 +427,19 @@ def test_a_request_that_nobody_answers_is_void_at_its_deadline_and_the_next_mode
     assert isinstance(request, PhaseRequested) and request.request_id == "implement-1-2"
     answered = happened(waiting, PhaseCompleted(request_id="implement-1-1", change_digest="c"), NOW)
     assert happened(answered, expired, NOW) == answered, "an expiry that had not seen the answer changes nothing"
+
+
+def test_each_kind_of_request_has_a_timer_of_its_own_and_the_task_another():
+    # Conductors share timers: one that is moved for a later request must not be counted on for an earlier deadline.
+    waiting = happened(NEW, SUBMITTED, NOW)
+    for fact in decide(waiting, WORLD):
+        waiting = happened(waiting, fact, NOW)
+    task = planned()
+
+    assert next_due(waiting) == (NOW + timedelta(minutes=30), "deadline-classification")
+    assert next_due(happened(task, asked(task), NOW)) == (NOW + timedelta(hours=2), "deadline-phase")
+    assert next_due(task) is None
+    assert next_due(replace(task, deadline=NOW)) == (NOW, "deadline")
 
 
 def test_a_task_that_has_no_pull_request_by_its_deadline_has_failed():

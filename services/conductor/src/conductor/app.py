@@ -30,7 +30,7 @@ from conductor.adapters.watcher import Watcher
 from conductor.book import Book
 from conductor.budget_room import LANE_PREFIX
 from conductor.known import Known
-from conductor.next_step import due_at
+from conductor.next_step import next_due
 from conductor.rpc import add_rpcs
 from conductor.rules import lease_from, rules_from
 from conductor.submission import TASK_ID
@@ -43,8 +43,7 @@ TIMERS_AT_ONCE = 16
 # A task that cannot be decided about must not keep the others waiting.
 NAK_DELAY_MAX_S = 60
 OFFERS_ATTEMPTS_MAX = 5
-# A task has one timer for whatever deadline comes first; when it fires, the next one is set.
-DEADLINE_TIMER, MONTH_TIMER = "deadline", "month"
+MONTH_TIMER = "month"
 ARMED_MAX = 100_000
 # So far into a month the clocks of all conductors agree on which one it is.
 MONTH_MARGIN = timedelta(minutes=1)
@@ -92,7 +91,7 @@ class Hearing:
         self._tasks = tasks
         self._budgets = budgets
         # when the deadline timer of a task fires, as far as this conductor has set it
-        self._armed: dict[str, datetime] = {}
+        self._armed: dict[tuple[str, str], datetime] = {}
 
     async def event(self, raw: Any) -> None:
         """Something happened: start what follows from it, if anything does."""
@@ -133,8 +132,7 @@ class Hearing:
         known = await self._tasks.fresh(task_id)
         if known.last is None:
             return
-        if name == DEADLINE_TIMER:
-            self._armed.pop(task_id, None)
+        self._armed.pop((task_id, name), None)
         decided = await self._tasks.advance(task_id, at_least=known.read_to, cause=None)
         if (waiting := decided.known.waited_for()) is not None:
             asked, request = waiting
@@ -174,17 +172,19 @@ class Hearing:
         await publish_work(self._rt.nc, asked, request, places=self._tasks.places(asked))
 
     async def _arm(self, known: Known) -> None:
-        """Has the task looked at when its next deadline has passed: one timer, set again when it fires."""
-        at, last, now = due_at(known.task), known.last, datetime.now(UTC)
-        if at is None or last is None:
+        """Has the task looked at when its next deadline has passed: a timer per kind of request, set again when it
+        fires."""
+        due, last, now = next_due(known.task), known.last, datetime.now(UTC)
+        if due is None or last is None:
             return
-        armed = self._armed.get(last.id)
+        at, name = due
+        armed = self._armed.get((last.id, name))
         if armed is not None and now < armed <= at:
             return
-        await self._set_timer(last.id, DEADLINE_TIMER, at)
+        await self._set_timer(last.id, name, at)
         if len(self._armed) >= ARMED_MAX:
             self._armed.clear()  # set once too often does no harm
-        self._armed[last.id] = at
+        self._armed[last.id, name] = at
 
     async def _await_month(self, known: Known) -> None:
         """Has a task that waits for money looked at when the next month begins, and so month by month."""

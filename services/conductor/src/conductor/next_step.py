@@ -57,6 +57,7 @@ REWORK_ROUNDS_MAX = 2
 PHASE_TIMEOUT = timedelta(minutes=15)
 FACTS_PER_DECISION_MAX = 12
 CONDUCTOR = "conductor"
+DEADLINE_TIMER = "deadline"
 
 
 def spent(calls: Iterable[Call], prices: PriceBook) -> int:
@@ -118,10 +119,19 @@ def next_step(task: Task, world: World) -> list[AnyFact]:
 
 def due_at(task: Task) -> datetime | None:
     """When something follows for a task by itself; None for one that waits for others only."""
+    due = next_due(task)
+    return due[0] if due else None
+
+
+def next_due(task: Task) -> tuple[datetime, str] | None:
+    """The same with the name of the timer for it. Requests of one kind are due in the order in which they were made, so
+    whoever has set a timer of this name for an earlier time need not ask whether somebody has moved it."""
     if not task.title or task.ended is not None or task.parked:
         return None
-    due = [_deadline_of(task), task.open.deadline if task.open is not None else None]
-    return min((at for at in due if at is not None), default=None)
+    due = [(at, DEADLINE_TIMER) for at in (_deadline_of(task),) if at is not None]
+    if task.open is not None and task.open.deadline is not None:
+        due.append((task.open.deadline, f"{DEADLINE_TIMER}-{task.open.kind.value}"))
+    return min(due, default=None)
 
 
 def _deadline_of(task: Task) -> datetime | None:
