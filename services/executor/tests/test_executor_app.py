@@ -10,7 +10,7 @@ from eventlog.work import Work
 from executor.answer import Answer
 from executor.app import Executor, service
 from executor.phase import call_id
-from executor.settings import SettingsWrong, settings_from
+from executor.settings import settings_from
 from executor.transcript import response_json
 from executor.usage import total
 from factory.artifact.v1 import Change, Findings
@@ -25,6 +25,7 @@ from factory.phase.v1 import (
 )
 from factory.task.v1 import PHASE_KIND_REVIEW
 from policy.models import models_from
+from runtime.settings import SettingsWrong
 from simulator import Mode
 from worktree import apply_change, checkout
 

@@ -12,6 +12,10 @@ class SettingsInvalid(Exception):
     """A setting is missing or wrong; the message names the variable."""
 
 
+class SettingsWrong(ValueError):
+    """A setting of one service cannot be used; the message names the variable."""
+
+
 class Settings(BaseSettings):
     """What a service needs to find its log, its artifacts and its listeners."""
 
@@ -53,3 +57,15 @@ def settings_from(env: Mapping[str, str]) -> Settings:
             f"FACTORY_{str(e['loc'][0]).upper()}: {e['msg']}, found {e['input']!r}" for e in error.errors()
         )
         raise SettingsInvalid(wrong) from error
+
+
+def number_in(env: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
+    """A number in an environment; SettingsWrong for one that is none, or not from `least` to `most`."""
+    text = env.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise SettingsWrong(f"{name} is {text!r}; expected a number from {least:g} to {most:g}")
+    return value

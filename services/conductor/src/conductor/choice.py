@@ -148,12 +148,13 @@ def _order(step: Step, task: Task, world: World) -> tuple[tuple[str, ...], Route
         by = next(one.by for one in task.overrides if one.phase == step.phase)
         names = (override, *(name for name in planned if name != override))
         return names, ROUTE_SOURCE_OVERRIDE, f"{by} has put {override} in charge of this phase"
-    source, because = step.source, _because_of(step, task, world, planned)
-    if source == ROUTE_SOURCE_OVERRIDE:
+    if step.source == ROUTE_SOURCE_OVERRIDE:
         # The plan was made under an architect's word that was taken back since.
         first = dict(steps_for(task.type, task.scope))[step.phase]
         order = order_for(task.type, task.scope, step.phase, first, world.models, world.preferences)
         planned, source, because = order.names, order.source, order.because
+    else:
+        source, because = step.source, _because_of(step, task, world, planned)
     if is_soft_limit_passed(world):
         cost = {name: _worst(task, world, step.phase, name) for name in planned}
         cheapest = tuple(sorted(planned, key=lambda name: (cost[name] is None, cost[name] or 0)))

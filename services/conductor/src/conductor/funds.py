@@ -18,7 +18,7 @@ from policy.prices import rounded_dollars, upper_bound
 from policy.ranking import answer_tokens, text_tokens
 from policy.routes import PROMPT_OVERHEAD_TOKENS
 
-from conductor.budget_room import CALLS_MAX
+from conductor.budget_room import CALLS_MAX, calls_within
 from conductor.state import Task
 from conductor.world import World
 
@@ -81,7 +81,7 @@ def funds(task: Task, world: World, phase: PhaseKind, model: Model, request_id: 
         why = f"has no price, so {what} cannot be kept"
         return Funds(max_output, bound, version, None, 0, why, tightest.cause, tightest.budget)
     tightest = min(limits, key=lambda limit: limit.left)
-    calls = min(CALLS_MAX, tightest.left // worst) if worst else CALLS_MAX
+    calls = calls_within(tightest.left, worst, CALLS_MAX)
     if calls >= 1:
         return Funds(max_output, bound, version, worst, calls)
     why = f"may cost up to {rounded_dollars(worst)}, and {tightest.words}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from eventlog import Recorded, Tip
-from eventlog.work import Request, Result
+from eventlog.work import Request
 from factory.call.v1 import ModelCalled, ModelCallStarted
 from factory.event.v1 import AnyFact, Event
 from factory.phase.v1 import PhaseCompleted, PhaseFailed, PhaseRequested
@@ -105,8 +105,3 @@ class Known:
                 self.answered.add(fact.request_id)
             case _:
                 return
-
-
-def has_result(recorded: Recorded) -> bool:
-    """Whether an event answers a request."""
-    return any(isinstance(fact, Result) for fact in recorded.facts)

@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from policy import catalog
 from policy.models import Model
 from policy.receipts import inputs_digest
+from runtime.settings import SettingsWrong, number_in
 
 from conductor.roster import OPEN_TASKS_DEFAULT
 from conductor.state import Kind
@@ -27,10 +28,6 @@ DEADLINE_S, DEADLINE_S_MAX = "FACTORY_{}_DEADLINE_S", 7 * 86_400.0
 BREAKERS = "FACTORY_BREAKERS"
 # How long a reservation is kept before it is looked up what became of its request.
 LEASE_S, LEASE_S_DEFAULT, LEASE_S_MAX = "FACTORY_BUDGET_LEASE_S", 300.0, 86_400.0
-
-
-class SettingsWrong(ValueError):
-    """A setting cannot be used; the message names the variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +49,18 @@ def rules_from(env: Mapping[str, str], models: Mapping[str, Model], ruled_out: M
     """What a conductor is configured with; SettingsWrong names what cannot be used."""
     patience = {
         kind: timedelta(
-            seconds=_number(env, DEADLINE_S.format(kind.name), PATIENCE[kind].total_seconds(), 1.0, DEADLINE_S_MAX)
+            seconds=number_in(env, DEADLINE_S.format(kind.name), PATIENCE[kind].total_seconds(), 1.0, DEADLINE_S_MAX)
         )
         for kind in Kind
     }
-    open_tasks_max = int(_number(env, OPEN_TASKS, OPEN_TASKS_DEFAULT, 1, OPEN_TASKS_MAX))
+    open_tasks_max = int(number_in(env, OPEN_TASKS, OPEN_TASKS_DEFAULT, 1, OPEN_TASKS_MAX))
     rules = Rules(models, ruled_out, open_tasks_max, patience, breakers_off=_switch(env, BREAKERS))
     return replace(rules, digest=configured(rules).digest)
 
 
 def lease_from(env: Mapping[str, str]) -> timedelta:
     """How long a reservation is kept; SettingsWrong names what cannot be used."""
-    return timedelta(seconds=_number(env, LEASE_S, LEASE_S_DEFAULT, 5.0, LEASE_S_MAX))
+    return timedelta(seconds=number_in(env, LEASE_S, LEASE_S_DEFAULT, 5.0, LEASE_S_MAX))
 
 
 def configured(rules: Rules) -> ModelsConfigured:
@@ -97,14 +94,3 @@ def _switch(env: Mapping[str, str], name: str) -> bool:
     if text not in ("on", "off"):
         raise SettingsWrong(f"{name} is {text!r}; expected on or off")
     return text == "off"
-
-
-def _number(env: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
-    text = env.get(name, "")
-    try:
-        value = float(text) if text else default
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most:
-        raise SettingsWrong(f"{name} is {text!r}; expected a number from {least:g} to {most:g}")
-    return value

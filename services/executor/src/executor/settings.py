@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from policy.models import Model
+from runtime.settings import SettingsWrong, number_in
 
 MODEL, MODEL_ALIAS = "EXECUTOR_MODEL", "FACTORY_EXECUTOR_MODEL"
 SLOTS, SLOTS_DEFAULT, SLOTS_MAX = "FACTORY_EXECUTOR_SLOTS", 4, 64
@@ -13,10 +14,6 @@ CALL_TIMEOUT, CALL_TIMEOUT_S_DEFAULT, CALL_TIMEOUT_S_MAX = "FACTORY_EXECUTOR_CAL
 # The SDKs insist on a key; a pretend provider must never see a real one, and a local server has none.
 PRETEND_KEY = "pretend"
 LOCAL_KEY = "local"
-
-
-class SettingsWrong(ValueError):
-    """A setting cannot be used; the message names the variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +34,8 @@ def settings_from(env: Mapping[str, str], models: Mapping[str, Model]) -> Settin
     return Settings(
         model=models[name],
         api_key=_key(models[name], env),
-        slots=int(_number(env, SLOTS, SLOTS_DEFAULT, 1, SLOTS_MAX)),
-        call_timeout_s=_number(env, CALL_TIMEOUT, CALL_TIMEOUT_S_DEFAULT, 0.1, CALL_TIMEOUT_S_MAX),
+        slots=int(number_in(env, SLOTS, SLOTS_DEFAULT, 1, SLOTS_MAX)),
+        call_timeout_s=number_in(env, CALL_TIMEOUT, CALL_TIMEOUT_S_DEFAULT, 0.1, CALL_TIMEOUT_S_MAX),
     )
 
 
@@ -54,14 +51,3 @@ def _key(model: Model, env: Mapping[str, str]) -> str:
     if key := env.get(model.key_env, ""):
         return key
     return LOCAL_KEY if not model.key_env or is_local(model.base_url) else ""
-
-
-def _number(env: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
-    text = env.get(name, "")
-    try:
-        value = float(text) if text else default
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most:
-        raise SettingsWrong(f"{name} is {text!r}; expected a number from {least:g} to {most:g}")
-    return value
